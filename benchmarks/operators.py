@@ -1,0 +1,85 @@
+"""Time the operators against their plain-torch definitions: ``python benchmarks/operators.py``.
+
+Prints medians over interleaved repeats in one process, forward and backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from uprnet.network.ops import cost_volume, splat_average, use_backend
+
+torch.manual_seed(0)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the wall time of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def medians(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Time each of ``runs`` in turn, ``repeats`` times, so that a busy machine troubles all of them alike."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            times[name].append(seconds(run))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def forward_and_backward(operator: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> None:
+    """Run ``operator`` and its gradient in both arguments."""
+    first, second = first.detach().requires_grad_(), second.detach().requires_grad_()
+    operator(first, second).sum().backward()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    repeats = parser.parse_args().repeats
+    cases = {
+        "splat (1, 3, 480, 640)": (splat_average, (1, 3, 480, 640), (1, 2, 480, 640), 8.0),
+        "splat (1, 16, 480, 640)": (splat_average, (1, 16, 480, 640), (1, 2, 480, 640), 8.0),
+        "splat (1, 64, 120, 160)": (splat_average, (1, 64, 120, 160), (1, 2, 120, 160), 2.0),
+        "cost volume (1, 64, 120, 160)": (cost_volume, (1, 64, 120, 160), (1, 64, 120, 160), 1.0),
+    }
+    table = Table(title=f"operators, {torch.get_num_threads()} threads, median of {repeats}")
+    for column in ("operator", "pass", "kernel ms", "torch ms", "torch / kernel"):
+        table.add_column(column, justify="right" if column != "operator" else "left")
+    for name, (operator, first_size, second_size, scale) in cases.items():
+        channels_last = torch.channels_last
+        first = torch.randn(first_size).contiguous(memory_format=channels_last)
+        second = (scale * torch.randn(second_size)).contiguous(memory_format=channels_last)
+
+        def definition(call: Callable[[], object]) -> Callable[[], None]:
+            def run() -> None:
+                with use_backend("torch"):
+                    call()
+
+            return run
+
+        passes: dict[str, Callable[[], object]] = {
+            "forward": lambda: operator(first, second),  # noqa: B023
+            "forward + backward": lambda: forward_and_backward(operator, first, second),  # noqa: B023
+        }
+        for label, call in passes.items():
+            result = medians({"kernel": call, "torch": definition(call)}, repeats)
+            kernel, plain = result["kernel"] * 1e3, result["torch"] * 1e3
+            table.add_row(name, label, f"{kernel:.1f}", f"{plain:.1f}", f"{plain / kernel:.1f}x")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

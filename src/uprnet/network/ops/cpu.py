@@ -1,0 +1,157 @@
+"""CPU kernels of the operators: numba, registered with torch so that autograd, compile and export see them.
+
+Tensors are read and written channels-last: the channels of a pixel lie side by side, so that one pixel's
+position is worked out once and its channels are moved together. Work is split into bands of rows, one a
+thread of `_pool`; each band is written by one thread in a fixed order, so that there is no race, and the result
+is the same from run to run and for any number of threads.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from numba import typeof
+from torch import Tensor
+
+from uprnet.network.ops import cpu_kernels as kernels
+
+#: Multiply-adds or moves below which one thread is faster than several.
+_SINGLE_THREAD_WORK = 100_000
+
+
+#: Kernels that are compiled, with the types they are compiled for.
+_compiled: set[tuple[object, torch.dtype]] = set()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="uprnet-ops")
+
+
+def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor) -> None:
+    """Run ``kernel(*arrays, first_row, end_row)`` over bands of rows, one band a thread."""
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    if (kernel, tensors[0].dtype) not in _compiled:
+        # In the calling thread: a pool thread that compiles waits for ever if the caller holds an import lock.
+        kernel.compile(tuple(map(typeof, (*arrays, 0, 0))))
+        _compiled.add((kernel, tensors[0].dtype))
+    threads = 1 if work < _SINGLE_THREAD_WORK else min(torch.get_num_threads(), rows)
+    edges = [rows * i // threads for i in range(threads + 1)]
+    jobs = [_pool(threads).submit(partial(kernel, *arrays, first, end)) for first, end in pairwise(edges[1:])]
+    kernel(*arrays, edges[0], edges[1])
+    for job in jobs:
+        job.result()
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """View or copy ``(B, C, H, W)`` as contiguous ``(B, H, W, C)``."""
+    return tensor.permute(0, 2, 3, 1).contiguous()
+
+
+def _planes(tensor: Tensor) -> Tensor:
+    """View ``(B, H, W, C)`` as ``(B, C, H, W)``, channels-last."""
+    return tensor.permute(0, 3, 1, 2)
+
+
+@torch.library.custom_op("uprnet::splat_average_cpu", mutates_args=(), device_types="cpu")
+def _splat(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    src, displacement = _rows(source), _rows(flow)
+    out = torch.empty_like(src)
+    weight = src.new_empty(src.shape[:3])
+    _in_bands(kernels.splat, src.shape[1], src.numel(), src, displacement, out, weight)
+    return _planes(out), weight
+
+
+@_splat.register_fake
+def _(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    batch, channels, height, width = source.shape
+    out = source.new_empty(batch, height, width, channels)
+    return _planes(out), source.new_empty(batch, height, width)
+
+
+@torch.library.custom_op("uprnet::splat_average_cpu_backward", mutates_args=(), device_types="cpu")
+def _splat_backward(
+    grad: Tensor, source: Tensor, flow: Tensor, warped: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    src, displacement = _rows(source), _rows(flow)
+    grad_source, grad_flow = torch.empty_like(src), torch.empty_like(displacement)
+    arrays = (_rows(grad), src, displacement, _rows(warped), weight, grad_source, grad_flow)
+    _in_bands(kernels.splat_backward, src.shape[1], src.numel(), *arrays)
+    return _planes(grad_source), _planes(grad_flow)
+
+
+@_splat_backward.register_fake
+def _(grad: Tensor, source: Tensor, flow: Tensor, warped: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    return _planes(_rows(torch.empty_like(source))), _planes(_rows(torch.empty_like(flow)))
+
+
+@torch.library.custom_op("uprnet::cost_volume_cpu", mutates_args=(), device_types="cpu")
+def _cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
+    first, second = _rows(features0), _rows(features1)
+    costs = first.new_empty(*first.shape[:3], kernels.NUM_DISPLACEMENTS)
+    work = first.numel() * kernels.NUM_DISPLACEMENTS
+    _in_bands(kernels.cost_volume, first.shape[1], work, first, second, costs)
+    return _planes(costs)
+
+
+@_cost_volume.register_fake
+def _(features0: Tensor, features1: Tensor) -> Tensor:  # noqa: ARG001
+    batch, _, height, width = features0.shape
+    return _planes(features0.new_empty(batch, height, width, kernels.NUM_DISPLACEMENTS))
+
+
+@torch.library.custom_op("uprnet::cost_volume_cpu_backward", mutates_args=(), device_types="cpu")
+def _cost_volume_backward(grad: Tensor, features0: Tensor, features1: Tensor) -> tuple[Tensor, Tensor]:
+    grads, first, second = _rows(grad), _rows(features0), _rows(features1)
+    grad_first, grad_second = torch.empty_like(first), torch.empty_like(second)
+    work = first.numel() * kernels.NUM_DISPLACEMENTS
+    _in_bands(kernels.cost_volume_backward, first.shape[1], work, grads, first, second, grad_first, grad_second)
+    return _planes(grad_first), _planes(grad_second)
+
+
+@_cost_volume_backward.register_fake
+def _(grad: Tensor, features0: Tensor, features1: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    return _planes(_rows(torch.empty_like(features0))), _planes(_rows(torch.empty_like(features1)))
+
+
+@torch.library.custom_op("uprnet::prelu_cpu_", mutates_args=("tensor",), device_types="cpu")
+def prelu_(tensor: Tensor, slopes: Tensor) -> None:
+    """Apply PReLU to a channels-last ``(B, C, H, W)`` tensor in place; no gradient."""
+    rows = tensor.permute(0, 2, 3, 1)
+    _in_bands(kernels.prelu_, rows.shape[1], rows.numel(), rows, slopes)
+
+
+def _splat_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _splat_autograd(ctx: Any, grad: Tensor, _grad_weight: Tensor) -> Any:
+    return _splat_backward(grad, *ctx.saved_tensors)
+
+
+def _cost_volume_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs)
+
+
+def _cost_volume_autograd(ctx: Any, grad: Tensor) -> Any:
+    return _cost_volume_backward(grad, *ctx.saved_tensors)
+
+
+_splat.register_autograd(_splat_autograd, setup_context=_splat_setup)
+_cost_volume.register_autograd(_cost_volume_autograd, setup_context=_cost_volume_setup)
+
+
+def splat_average(source: Tensor, flow: Tensor) -> Tensor:
+    """Run the kernel of `uprnet.network.ops.splat_average` on checked float32 or float64 CPU tensors."""
+    warped: Tensor = _splat(source, flow)[0]
+    return warped
+
+
+def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
+    """Run the kernel of `uprnet.network.ops.cost_volume` on checked float32 or float64 CPU tensors."""
+    costs: Tensor = _cost_volume(features0, features1)
+    return costs

@@ -1,0 +1,164 @@
+"""The loops behind `uprnet.network.ops.cpu`, compiled by numba and cached on disk.
+
+Arrays are ``(B, H, W, C)``, contiguous, float32 or float64. Each kernel writes the rows ``first`` to ``end - 1`` of
+its outputs, releases the interpreter lock, and checks every position before it touches memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+#: As in `uprnet.network.ops.matching`; numba bakes it into the compiled code.
+RADIUS = 4
+SIDE = 2 * RADIUS + 1
+NUM_DISPLACEMENTS = SIDE * SIDE
+
+# Sums may be reordered (for vector instructions) and multiply-adds fused; NaN and inf keep their meaning.
+_REORDER = {"reassoc", "contract"}
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def splat(source, flow, out, weight, first, end):  # type: ignore[no-untyped-def]
+    """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived."""
+    batch, height, width, channels = source.shape
+    real = source.dtype.type
+    for b in range(batch):
+        weight[b, first:end] = 0
+        out[b, first:end] = 0
+        for y in range(height):
+            for x in range(width):
+                to_x = real(x) + flow[b, y, x, 0]
+                to_y = real(y) + flow[b, y, x, 1]
+                # False for NaN, for inf and for all that misses this band.
+                if not (to_x > -1 and to_x < width and to_y > first - 1 and to_y < end):
+                    continue
+                left, top = math.floor(to_x), math.floor(to_y)
+                right_weight, bottom_weight = to_x - real(left), to_y - real(top)
+                left_weight, top_weight = real(left + 1) - to_x, real(top + 1) - to_y
+                for row in range(max(top, first), min(top + 2, end)):
+                    row_weight = bottom_weight if row > top else top_weight
+                    if left >= 0:
+                        w = row_weight * left_weight
+                        weight[b, row, left] += w
+                        for c in range(channels):
+                            out[b, row, left, c] += w * source[b, y, x, c]
+                    if left + 1 < width:
+                        w = row_weight * right_weight
+                        weight[b, row, left + 1] += w
+                        for c in range(channels):
+                            out[b, row, left + 1, c] += w * source[b, y, x, c]
+        for y in range(first, end):
+            for x in range(width):
+                w = weight[b, y, x]
+                if w != 0:
+                    for c in range(channels):
+                        out[b, y, x, c] /= w
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def splat_backward(grad, source, flow, warped, weight, grad_source, grad_flow, first, end):  # type: ignore[no-untyped-def]
+    """Write the gradients of the source pixels in rows ``first`` to ``end``.
+
+    With ``out = sum(w * source) / sum(w)``: d out / d source = w / sum(w), and
+    d out / d w = (source - out) / sum(w); w is bilinear in the position.
+    """
+    batch, height, width, channels = source.shape
+    for b in range(batch):
+        for y in range(first, end):
+            for x in range(width):
+                for c in range(channels):
+                    grad_source[b, y, x, c] = 0
+                grad_x = grad_y = source.dtype.type(0)
+                to_x = x + flow[b, y, x, 0]
+                to_y = y + flow[b, y, x, 1]
+                if to_x > -1 and to_x < width and to_y > -1 and to_y < height:
+                    left, top = math.floor(to_x), math.floor(to_y)
+                    for row in range(max(top, 0), min(top + 2, height)):
+                        y_weight, y_sign = (to_y - top, 1) if row > top else (top + 1 - to_y, -1)
+                        for column in range(max(left, 0), min(left + 2, width)):
+                            x_weight, x_sign = (to_x - left, 1) if column > left else (left + 1 - to_x, -1)
+                            total = weight[b, row, column]
+                            scale = 1 / total if total != 0 else source.dtype.type(1)
+                            w = source.dtype.type(x_weight * y_weight * scale)
+                            grad_w = source.dtype.type(0)
+                            for c in range(channels):
+                                g = grad[b, row, column, c]
+                                grad_source[b, y, x, c] += w * g
+                                grad_w += (source[b, y, x, c] - warped[b, row, column, c]) * g
+                            grad_x += x_sign * y_weight * grad_w * scale
+                            grad_y += y_sign * x_weight * grad_w * scale
+                grad_flow[b, y, x, 0] = grad_x
+                grad_flow[b, y, x, 1] = grad_y
+
+
+@njit(nogil=True, cache=True, fastmath=_REORDER)
+def cost_volume(features0, features1, costs, first, end):  # type: ignore[no-untyped-def]
+    """Write rows ``first`` to ``end`` of the cost volume."""
+    batch, height, width, channels = features0.shape
+    real = features0.dtype.type
+    scale = real(1) / real(channels)
+    for b in range(batch):
+        for y in range(first, end):
+            for x in range(width):
+                for dy in range(-RADIUS, RADIUS + 1):
+                    row, channel = y + dy, (dy + RADIUS) * SIDE
+                    for dx in range(0, SIDE, 3):  # three at a time: a pixel of features0 is read a third as often
+                        left = x - RADIUS + dx
+                        if row >= 0 and row < height and left >= 0 and left + 2 < width:
+                            cost0 = cost1 = cost2 = real(0)
+                            for c in range(channels):
+                                value = features0[b, y, x, c]
+                                cost0 += value * features1[b, row, left, c]
+                                cost1 += value * features1[b, row, left + 1, c]
+                                cost2 += value * features1[b, row, left + 2, c]
+                            costs[b, y, x, channel + dx] = cost0 * scale
+                            costs[b, y, x, channel + dx + 1] = cost1 * scale
+                            costs[b, y, x, channel + dx + 2] = cost2 * scale
+                            continue
+                        for i in range(3):
+                            cost = real(0)
+                            if row >= 0 and row < height and left + i >= 0 and left + i < width:
+                                for c in range(channels):
+                                    cost += features0[b, y, x, c] * features1[b, row, left + i, c]
+                            costs[b, y, x, channel + dx + i] = cost * scale
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def cost_volume_backward(grad, features0, features1, grad0, grad1, first, end):  # type: ignore[no-untyped-def]
+    """Write the gradients of both frames' features in rows ``first`` to ``end``."""
+    batch, height, width, channels = features0.shape
+    for b in range(batch):
+        for y in range(first, end):
+            for x in range(width):
+                for c in range(channels):
+                    grad0[b, y, x, c] = 0
+                    grad1[b, y, x, c] = 0
+                for dy in range(-RADIUS, RADIUS + 1):
+                    row = y + dy
+                    if row < 0 or row >= height:
+                        continue
+                    for dx in range(-RADIUS, RADIUS + 1):
+                        column = x + dx
+                        if column < 0 or column >= width:
+                            continue
+                        # (x, y) of frame 0 met (column, row) of frame 1 at (dx, dy), and (column, row) of frame 0 met
+                        # (x, y) of frame 1 at (-dx, -dy).
+                        to1 = grad[b, y, x, (dy + RADIUS) * SIDE + dx + RADIUS] / channels
+                        to0 = grad[b, row, column, (RADIUS - dy) * SIDE + RADIUS - dx] / channels
+                        for c in range(channels):
+                            grad0[b, y, x, c] += to1 * features1[b, row, column, c]
+                            grad1[b, y, x, c] += to0 * features0[b, row, column, c]
+
+
+@njit(nogil=True, cache=True)
+def prelu_(tensor, slopes, first, end):  # type: ignore[no-untyped-def]
+    """Multiply negative values in rows ``first`` to ``end`` by their channel's slope, in place."""
+    batch, _, width, channels = tensor.shape
+    for b in range(batch):
+        for y in range(first, end):
+            for x in range(width):
+                for c in range(channels):
+                    value = tensor[b, y, x, c]
+                    tensor[b, y, x, c] = value if value > 0 else value * slopes[c]
