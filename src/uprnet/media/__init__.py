@@ -1,0 +1,1 @@
+"""Frames and time: images, videos and exact timelines. Knows nothing of networks."""

@@ -1,0 +1,237 @@
+"""Read and write still images, and list folders of numbered ones.
+
+Convention:
+    Pixels are ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB and alpha, not premultiplied; uint8 or uint16 as in the file,
+    upright as its EXIF orientation asks.
+"""
+
+import logging
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from uprnet.errors import InvalidInputError, MediaError
+from uprnet.media.colour import Image
+from uprnet.media.output import check_file, complete_file
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""File endings that are read and written."""
+
+WITHOUT_ALPHA = (".jpeg", ".jpg")
+ONLY_8_BIT = (".jpeg", ".jpg", ".webp")
+
+JPEG_QUALITY = 95
+"""Of 100: no visible loss; OpenCV's default."""
+
+WEBP_LOSSLESS = 101
+"""OpenCV encodes WebP without loss above quality 100."""
+
+_PNG_COLOUR_TYPE = 25
+"""Byte offset of the colour type in a PNG file (PNG specification, 11.2.2); 3 is a palette."""
+
+_EXIF_MARKERS = {b"Exif\0\0": 6, b"eXIf": 4, b"EXIF": 8}
+"""What precedes the EXIF block in JPEG, PNG and WebP, and how many bytes before the block it starts."""
+
+_ORIENTATION = 0x112
+"""EXIF tag of the orientation, 1 (upright) to 8 (EXIF 2.32, 4.6.4)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        pixels: ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA, uint8 or uint16.
+        note: What had to be converted, such as ``greyscale, converted to RGB``; empty if nothing.
+    """
+
+    pixels: Image
+    note: str = ""
+
+
+def read_image(path: Path) -> Picture:
+    """Read an image with 8 or 16 bits per sample: PNG, TIFF, JPEG or WebP.
+
+    Greyscale and palette become RGB. Of a file with several pictures it is the first.
+
+    Raises:
+        MediaError: If there is no such file, it is no image, it is cut off, or its samples are not 8 or 16 bits.
+
+    Example:
+        >>> read_image(Path("frame.png")).pixels.shape  # doctest: +SKIP
+        (480, 640, 3)
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MediaError(f"there is no file {path}") from error
+    except OSError as error:
+        raise MediaError(f"cannot read {path}: {error.strerror}") from error
+    pixels = _decode(data)
+    if pixels is None:
+        raise MediaError(f"{path} is not a readable image; PNG, TIFF, JPEG or WebP is needed")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise MediaError(f"{path} has {pixels.dtype} samples; 8 or 16 bits are needed")
+    note = ""
+    if pixels.ndim == 2:
+        note = "greyscale, converted to RGB"
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    elif pixels.shape[2] == 4:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    else:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if data.startswith(b"\x89PNG") and data[_PNG_COLOUR_TYPE] == 3:
+        note = "palette, converted to RGB"
+    return Picture(_upright(pixels, data), note)
+
+
+def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
+    """Write an image in the format of the ending: without loss, except JPEG.
+
+    Raises:
+        OutputExistsError: If the file is there and ``overwrite`` is False.
+        MediaError: If the ending is unknown, the folder is missing, or the disk is full.
+        InvalidInputError: If the format cannot hold an image of this size.
+    """
+    check_file(path, ENDINGS, overwrite)
+    data = encode_image(path.suffix, pixels)
+    with complete_file(path, overwrite) as hidden:
+        hidden.write_bytes(data)
+
+
+def encode_image(ending: str, pixels: Image) -> bytes:
+    """Encode ``(H, W, 3)`` or ``(H, W, 4)`` RGB(A), uint8 or uint16, to the bytes of a file.
+
+    What the format cannot hold is left out, see :func:`loss_in`.
+
+    Raises:
+        InvalidInputError: If the format cannot hold an image of this size.
+    """
+    ending = ending.lower()
+    if ending in ONLY_8_BIT and pixels.dtype == np.uint16:
+        # 65535 / 255 = 257; adding half of it rounds instead of cutting off.
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if ending in WITHOUT_ALPHA:
+        pixels = pixels[..., :3]
+    is_rgba = pixels.shape[2] == 4
+    bgr = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGBA2BGRA if is_rgba else cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_WEBP_QUALITY, WEBP_LOSSLESS]
+    wanted = options[:2] if ending in WITHOUT_ALPHA else options[2:] if ending == ".webp" else []
+    try:
+        is_encoded, data = cv2.imencode(ending, bgr, wanted)
+    except cv2.error:
+        is_encoded = False
+    if not is_encoded:
+        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise InvalidInputError(f"an image of {size} pixels cannot be written as {ending}; use .png")
+    return data.tobytes()
+
+
+def loss_in(ending: str, pixels: Image) -> str:
+    """Say what files with this ending cannot hold of these pixels, or give an empty text."""
+    ending = ending.lower()
+    lost = [
+        text
+        for text, is_lost in (
+            ("alpha is dropped", pixels.shape[2] == 4 and ending in WITHOUT_ALPHA),
+            ("16 bits become 8", pixels.dtype == np.uint16 and ending in ONLY_8_BIT),
+        )
+        if is_lost
+    ]
+    return f"{ending} cannot hold everything: {', '.join(lost)}" if lost else ""
+
+
+def alike(first: Image, second: Image) -> tuple[Image, Image]:
+    """Give two images the same kind: with alpha if one has it, 16 bits if one has them.
+
+    Raises:
+        InvalidInputError: If their sizes differ.
+    """
+    if first.shape[:2] != second.shape[:2]:
+        raise InvalidInputError(
+            f"both images must have the same size, got {first.shape[:2]} and {second.shape[:2]} (height, width)"
+        )
+    channels = max(first.shape[2], second.shape[2])
+    is_deep = np.uint16 in (first.dtype, second.dtype)
+    return _as_kind(first, channels, is_deep), _as_kind(second, channels, is_deep)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images of a folder in the order of the numbers in their names: 2 before 10.
+
+    Any numbering will do: with or without leading zeros, from any start, with gaps.
+
+    Raises:
+        MediaError: If there is no such folder or no image in it.
+    """
+    if not folder.is_dir():
+        raise MediaError(f"there is no folder {folder}")
+    images = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in ENDINGS and file.is_file() and not file.name.startswith(".")
+    ]
+    if not images:
+        raise MediaError(f"there are no images in {folder}; {', '.join(ENDINGS)} are looked for")
+    return sorted(images, key=lambda file: (_natural(file.name), file.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
+
+
+def _decode(data: bytes) -> Image | None:
+    """Decode to what the file holds: grey, BGR or BGRA, not turned. None if that does not work."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error that we raise says it
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _upright(pixels: Image, data: bytes) -> Image:
+    """Turn and mirror as the EXIF orientation asks; OpenCV does so by itself for TIFF only."""
+    orientation = _orientation(data)
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _orientation(data: bytes) -> int:
+    for marker, length in _EXIF_MARKERS.items():
+        start = data.find(marker) + length
+        order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[start : start + 4])
+        if order is None or start < length:
+            continue
+        try:
+            at = start + struct.unpack_from(f"{order}I", data, start + 4)[0]
+            for entry in range(struct.unpack_from(f"{order}H", data, at)[0]):
+                tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, at + 2 + 12 * entry)
+                if tag == _ORIENTATION:
+                    return int(value)
+        except struct.error:
+            break  # a damaged EXIF block says nothing
+    return 1
+
+
+def _as_kind(pixels: Image, channels: int, is_deep: bool) -> Image:
+    if is_deep and pixels.dtype == np.uint8:
+        pixels = pixels.astype(np.uint16) * 257
+    if channels == 4 and pixels.shape[2] == 3:
+        opaque = np.full((*pixels.shape[:2], 1), np.iinfo(pixels.dtype).max, pixels.dtype)
+        pixels = np.concatenate([pixels, opaque], axis=2)
+    return pixels
