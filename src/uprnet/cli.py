@@ -1,0 +1,268 @@
+"""The command line: parse, call one library function, print.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 could not be done (one line says why), 2 wrong
+usage, 130 interrupted. Nothing here imports torch before a command needs it, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from uprnet import __version__
+from uprnet.errors import InvalidInputError, UprnetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uprnet.pipeline import Progress as PipelineProgress
+
+app = App(
+    name="uprnet",
+    help="Make frames between frames: slow motion, 24 to 60 fps, a missing frame. UPR-Net (CVPR 2023).",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+)
+
+Output = Annotated[Path, Parameter(name=("--output", "-o"))]
+Overwrite = Annotated[bool, Parameter(name="--overwrite", negative="")]
+
+_stdout = Console(soft_wrap=True, highlight=False)
+_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    # Before torch is imported: threads that wait asleep cost nothing on a quiet machine, and on a busy one a frame takes
+    # a quarter of the time that it takes with threads that spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    handler = RichHandler(console=_stderr, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=_stderr)
+    except CycloptsError as error:
+        _complain(str(error), "See uprnet --help.")
+        return 2
+    except UprnetError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was written")
+        return 130
+    return 0
+
+
+@app.command
+def image(
+    img0: Path,
+    img1: Path,
+    *,
+    output: Output,
+    t: float | None = None,
+    times: str | None = None,
+    count: int | None = None,
+    show: Path | None = None,
+    model: str = "base",
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one or more images between two images: 8 or 16 bit PNG, TIFF, JPEG, WebP, with or without alpha.
+
+    Args:
+        img0: The image at time 0.
+        img1: The image at time 1.
+        output: The image to write; several are numbered: mid-1.png, mid-2.png, ...
+        t: The time of the new image, from 0 to 1; 0.5 is the middle, and the default.
+        times: Several times, such as 0.25,0.5,0.75.
+        count: This many new images, evenly spaced: 3 means 0.25, 0.5, 0.75.
+        show: Also write flow, masks and a sheet to this new folder.
+        model: base (better), small (faster), or the path of a weights file.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        overwrite: Replace files that are there.
+    """
+    from uprnet.interpolate import Interpolator
+    from uprnet.pipeline import interpolate_images
+
+    moments = _times(t, times, count)
+    written = interpolate_images(
+        img0, img1, output, moments, overwrite=overwrite, interpolator=Interpolator(model, device), show=show
+    )
+    for path in written:
+        _stdout.print(path)
+
+
+@app.command
+def video(
+    source: Path,
+    *,
+    output: Output,
+    factor: str | None = None,
+    fps: str | None = None,
+    slow: str | None = None,
+    model: str = "base",
+    device: str = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make more frames for a video or a folder of numbered images; sound is copied, the duration stays.
+
+    Args:
+        source: A video file, or a folder of numbered images.
+        output: A video file (.mp4, .mkv, .mov, .webm, ...), or a folder for numbered PNG images.
+        factor: Frames out per frame in: 2 (the default), 4, 2.5, ...
+        fps: Frames per second of the output: 60, 60000/1001, 59.94, ...
+        slow: Slow motion: 4 makes it four times as long, at the source's frame rate, without sound.
+        model: base (better), small (faster), or the path of a weights file.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        overwrite: Replace an output that is there.
+    """
+    from uprnet.interpolate import Interpolator
+    from uprnet.pipeline import interpolate_video
+
+    interpolator = Interpolator(model, device)
+    with _progress_bar() as report:
+        summary = interpolate_video(
+            source,
+            output,
+            factor=factor,
+            fps=fps,
+            slow=slow,
+            overwrite=overwrite,
+            interpolator=interpolator,
+            progress=report,
+        )
+    _stderr.print(
+        f"{summary.frames_written} frames, {float(summary.duration):.3f} s: "
+        f"{summary.interpolated} new, {summary.passed_through} of the source's own"
+    )
+    _stdout.print(summary.output)
+
+
+@app.command
+def convert(official: Path, *, output: Output, overwrite: Overwrite = False) -> None:
+    """Convert an official UPR-Net checkpoint (.pkl) to a .safetensors file.
+
+    Args:
+        official: The checkpoint, as downloaded (base, large or LARGE).
+        output: The .safetensors file to write.
+        overwrite: Replace a file that is there.
+    """
+    from uprnet.network.weights import load_model, save_model
+
+    save_model(load_model(official), output, {"converted_from": official.name}, overwrite=overwrite)
+    _stdout.print(output)
+
+
+@app.command
+def info() -> None:
+    """Show versions, devices, kernels and the weights that are inside."""
+    from uprnet.about import facts
+
+    table = Table(show_header=False, box=None)
+    for name, value in facts().items():
+        table.add_row(name, value)
+    _stdout.print(table)
+
+
+@app.command
+def demo(
+    *, output: Output = Path("demo-output"), model: str = "base", device: str = "auto", overwrite: Overwrite = False
+) -> None:
+    """Double the frame rate of the clip that comes with uprnet, and draw a sheet of one new frame.
+
+    Args:
+        output: A folder that is not there yet, or is empty.
+        model: base (better), small (faster), or the path of a weights file.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        overwrite: Replace the files of an earlier demo.
+    """
+    from uprnet.demo import make_demo
+
+    with _progress_bar() as report:
+        written = make_demo(output, model, device, report, overwrite=overwrite)
+    for path in written:
+        _stdout.print(path)
+
+
+def _times(t: float | None, times: str | None, count: int | None) -> list[float]:
+    """Return the times that exactly one of the three options asks for; 0.5 if none does."""
+    if sum(option is not None for option in (t, times, count)) > 1:
+        raise InvalidInputError("--t, --times and --count exclude each other; give one of them")
+    if times is not None:
+        try:
+            return [float(part) for part in times.split(",")]
+        except ValueError:
+            raise InvalidInputError(f"--times must be numbers with commas, such as 0.25,0.5, got {times!r}") from None
+    if count is not None:
+        if count < 1:
+            raise InvalidInputError(f"--count must be at least 1, got {count}")
+        return [number / (count + 1) for number in range(1, count + 1)]
+    return [0.5 if t is None else t]
+
+
+class _RateColumn(ProgressColumn):
+    """Frames per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.2f} frames/s", style="progress.data.speed")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[PipelineProgress], None]]:
+    """Draw a bar on stderr: frames done, rate, remaining time, current time stamp."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("at {task.fields[stamp]}"),
+    )
+    bar = Progress(*columns, console=_stderr)
+    task = bar.add_task("frames", total=None, stamp="")
+
+    def report(progress: PipelineProgress) -> None:
+        bar.start()  # at the first frame, and not before an error that would stand below an empty bar
+        stamp = f"{float(progress.time):.3f} s"
+        bar.update(task, completed=progress.done, total=progress.total, stamp=stamp)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
+
+
+def _complain(message: str, advice: str = "") -> None:
+    _stderr.print(Text.assemble(("uprnet: ", "bold"), ("error: ", "bold red"), message))
+    if advice:
+        _stderr.print(advice)
+
+
+def run() -> None:
+    """Run the command line and exit with its code: the ``uprnet`` program."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,235 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from uprnet import UPRNet, __version__
+from uprnet.cli import main
+from uprnet.media.images import read_image, write_image
+from uprnet.media.video import VideoReader
+from uprnet.network.config import ModelConfig
+from uprnet.network.weights import save_model
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, holding a.png and b.png: a picture and the same moved."""
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[0:48, 0:70]
+    picture = (np.stack([127 + 100 * np.sin(x / 5) * np.cos(y / c) for c in (5, 6, 7)], axis=-1)).astype(np.uint8)
+    write_image(tmp_path / "a.png", np.ascontiguousarray(picture[:, 6:]))
+    write_image(tmp_path / "b.png", np.ascontiguousarray(picture[:, :-6]))
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def refused(capsys: pytest.CaptureFixture[str], command: str, message: str, code: int = 1) -> None:
+    """The command must end with ``code`` and one line that holds ``message``, and leave no file behind."""
+    before = {path: path.stat().st_mtime_ns for path in Path.cwd().rglob("*")}
+    assert main(command.split()) == code
+    _, error = said(capsys)
+    lines = [line for line in error.splitlines() if line and not line.startswith("See ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("uprnet: error: ")
+    assert message in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in Path.cwd().rglob("*")} == before
+
+
+def test_help_names_every_command_and_imports_no_torch():
+    script = "import sys; from uprnet.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("image", "video", "convert", "info", "demo"):
+        assert command in done.stdout
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert said(capsys)[0].strip() == __version__
+
+
+def test_program_and_module_are_installed():
+    for command in ([str(Path(sys.executable).with_name("uprnet"))], [sys.executable, "-m", "uprnet"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == __version__
+
+
+def test_image(here: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["image", "a.png", "b.png", "-o", "mid.png", "--model", "small"]) == 0
+    assert said(capsys)[0].strip() == "mid.png"
+    assert read_image(here / "mid.png").pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("--t 0.25", ["m.png"]),
+        ("--times 0.25,0.5", ["m-1.png", "m-2.png"]),
+        ("--count 3", [f"m-{i}.png" for i in (1, 2, 3)]),
+    ],
+)
+def test_image_at_other_times(here: Path, capsys: pytest.CaptureFixture[str], option: str, names: list[str]):
+    assert main(f"image a.png b.png -o m.png --model small {option}".split()) == 0
+    assert said(capsys)[0].split() == names
+    assert sorted(path.name for path in here.glob("m*")) == names
+
+
+def test_image_show(here: Path):
+    assert main(["image", "a.png", "b.png", "-o", "mid.png", "--model", "small", "--show", "shown"]) == 0
+    names = {path.stem for path in (here / "shown").iterdir()}
+    assert names == {"overlay", "flow-01", "flow-10", "mask0-1", "mask1-1", "sheet-1"}
+    overlay = read_image(here / "shown" / "overlay.png").pixels
+    mean = (read_image(here / "a.png").pixels.astype(float) + read_image(here / "b.png").pixels) / 2
+    assert np.abs(overlay - mean).max() <= 1
+    assert read_image(here / "shown" / "sheet-1.png").pixels.shape[1] == 3 * 64
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff", ".webp", ".jpg"])
+def test_image_formats(here: Path, ending: str):
+    assert main(f"image a.png b.png -o mid{ending} --model small".split()) == 0
+    assert read_image(here / f"mid{ending}").pixels.shape == (48, 64, 3)
+
+
+def test_sixteen_bits_and_alpha_come_through(here: Path):
+    for name in ("a", "b"):
+        pixels = read_image(here / f"{name}.png").pixels
+        alpha = np.full((48, 64, 1), 255, np.uint8)
+        write_image(here / f"{name}16.png", np.concatenate([pixels, alpha], axis=2).astype(np.uint16) * 257)
+    assert main(["image", "a16.png", "b16.png", "-o", "mid.png", "--model", "small"]) == 0
+    middle = read_image(here / "mid.png").pixels
+    assert middle.dtype == np.uint16
+    assert middle.shape == (48, 64, 4)
+    assert (middle[..., 3] == 65535).all()
+
+
+def test_greyscale_is_converted_and_said(here: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("a", "b"):
+        cv2.imwrite(f"{name}-grey.png", cv2.imread(f"{name}.png", cv2.IMREAD_GRAYSCALE))
+    assert main(["image", "a-grey.png", "b-grey.png", "-o", "mid.png", "--model", "small"]) == 0
+    assert "greyscale, converted to RGB" in said(capsys)[1]
+    assert read_image(here / "mid.png").pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("image a.png none.png -o mid.png", "there is no file none.png"),
+        ("image a.png b.png -o mid.xyz", "must end in one of"),
+        ("image a.png b.png -o mid", "has no ending"),
+        ("image a.png b.png -o none/mid.png", "output folder none does not exist"),
+        ("image a.png b.png -o a.png", "a.png already exists"),
+        ("image a.png b.png -o mid.png --t 1.5", "in [0, 1]"),
+        ("image a.png b.png -o mid.png --times 0.5,x", "numbers with commas"),
+        ("image a.png b.png -o mid.png --count 0", "--count must be at least 1"),
+        ("image a.png b.png -o mid.png --t 0.5 --count 2", "exclude each other"),
+        ("image a.png b.png -o mid.png --model none.pkl", "no weights file none.pkl"),
+        ("image a.png b.png -o mid.png --model large", "no weights of size large"),
+        ("image a.png b.png -o mid.png --device quantum", "device must be"),
+        ("video none.mp4 -o out.mp4", "none.mp4"),
+        ("video a.png -o out.xyz", "must end in one of"),
+        ("convert a.png -o mine.safetensors", "neither safetensors nor a PyTorch checkpoint"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(capsys: pytest.CaptureFixture[str], command: str, message: str):
+    refused(capsys, command, message)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "command", ["bogus", "image a.png", "image a.png b.png -o mid.png --speed 3", "image a b -o c --t x"]
+)
+def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], command: str):
+    refused(capsys, command, "", code=2)
+
+
+def test_images_of_different_size_are_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+    write_image(here / "c.png", np.zeros((48, 60, 3), np.uint8))
+    refused(capsys, "image a.png c.png -o mid.png --model small", "same size")
+
+
+def test_tiny_images_are_refused(here: Path, capsys: pytest.CaptureFixture[str]):
+    write_image(here / "c.png", np.zeros((1, 1, 3), np.uint8))
+    refused(capsys, "image c.png c.png -o mid.png --model small", "at least 16 x 16 pixels, got (1, 1)")
+
+
+def test_overwrite_when_asked(here: Path):
+    assert main(["image", "a.png", "b.png", "-o", "a.png", "--model", "small", "--overwrite"]) == 0
+    assert read_image(here / "a.png").pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.usefixtures("here")
+def test_video(make_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]):
+    clip = make_clip("in.mp4", range(6), audio="aac")
+    assert main(["video", str(clip), "-o", "out.mp4", "--model", "small"]) == 0
+    out, error = said(capsys)
+    assert out.strip() == "out.mp4"
+    assert "12 frames, 0.200 s: 5 new, 7 of the source's own" in error
+    with VideoReader(Path("out.mp4")) as reader:
+        assert reader.info.rate == 60
+        assert len(reader.info.audio) == 1
+        assert len(list(reader)) == 12
+
+
+@pytest.mark.usefixtures("here")
+def test_video_to_folder_at_another_rate(make_clip: Callable[..., Path]):
+    clip = make_clip("in.mp4", range(6))
+    assert main(["video", str(clip), "-o", "frames", "--fps", "45", "--model", "small"]) == 0
+    assert len(list(Path("frames").glob("*.png"))) == 9
+
+
+@pytest.mark.usefixtures("here")
+def test_slow_motion_says_that_the_sound_is_dropped(make_clip: Callable[..., Path], capsys: pytest.CaptureFixture[str]):
+    clip = make_clip("in.mp4", range(4), audio="aac")
+    assert main(["video", str(clip), "-o", "slow.mp4", "--slow", "3", "--model", "small"]) == 0
+    assert "the sound is dropped" in said(capsys)[1]
+    with VideoReader(Path("slow.mp4")) as reader:
+        assert reader.info.rate == 30
+        assert len(list(reader)) == 12
+
+
+@pytest.mark.usefixtures("here")
+def test_convert_and_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_model(UPRNet(ModelConfig(4)), tmp_path / "tiny.safetensors")
+    assert main(["convert", "tiny.safetensors", "-o", "again.safetensors"]) == 0
+    assert said(capsys)[0].strip() == "again.safetensors"
+    assert main(["image", "a.png", "b.png", "-o", "mid.png", "--model", "again.safetensors"]) == 0
+
+
+def test_info(capsys: pytest.CaptureFixture[str]):
+    assert main(["info"]) == 0
+    out, _ = said(capsys)
+    for name in ("uprnet", "torch", "device", "kernels", "weights base", "1,653,961 parameters", "dB"):
+        assert name in out
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted_work_leaves_nothing(make_clip: Callable[..., Path]):
+    clip = make_clip("in.mp4", range(200), height=96, width=128)
+    command = [sys.executable, "-m", "uprnet", "video", str(clip), "-o", "out.mp4", "--model", "small"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    deadline = time.monotonic() + 60
+    while not list(Path.cwd().glob(".out.*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted; nothing was written" in error
+    assert b"Traceback" not in error
+    assert {path.name for path in Path.cwd().iterdir()} == {"a.png", "b.png", "in.mp4"}
