@@ -169,7 +169,7 @@ class TestVideo:
 
     def test_memory_holds_a_few_frames_however_long_the_video(self, make_clip, tmp_path, blend):
         def alive():
-            return sum(isinstance(thing, SourceFrame) for thing in gc.get_objects())
+            return sum(type(thing) is SourceFrame for thing in gc.get_objects())
 
         before, counts = alive(), []
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from uprnet.media.colour import ColourConverter, ColourTags
+from uprnet.media.colour import BT709, ColourConverter, ColourTags
 
 WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
@@ -37,7 +37,7 @@ def planes_of(frame, dtype):
 @pytest.mark.parametrize(("pixel_format", "dtype", "depth"), [("yuv420p", np.uint8, 8), ("yuv420p10le", np.uint16, 10)])
 def test_yuv_is_what_the_standard_says_and_comes_back(matrix, full_range, pixel_format, dtype, depth):
     rgb = flat_patches(dtype)
-    converter = ColourConverter(ColourTags(matrix, matrix, matrix, full_range), *rgb.shape[:2])
+    converter = ColourConverter(ColourTags(matrix, matrix, BT709, full_range), *rgb.shape[:2])
     frame = converter.from_rgb(rgb, pixel_format)
     for plane, expected in zip(planes_of(frame, dtype), expected_yuv(rgb, matrix, full_range, depth), strict=True):
         step = expected.shape[0] // plane.shape[0]

@@ -39,7 +39,8 @@ _LUMA_WEIGHTS = {
 
 # libswscale only resizes the chroma here: Lanczos both ways comes closest to a round trip without loss. Its own
 # matrices cost up to 0.7/255 of tint in full range, and its white of 16-bit RGB is 65280.
-_RESIZE = int(Interpolation.LANCZOS | Interpolation.ACCURATE_RND)
+_ACCURATE_ROUNDING = 0x40000  # SWS_ACCURATE_RND of libswscale; PyAV has a name for it from 18 on only
+_RESIZE = Interpolation.LANCZOS | _ACCURATE_ROUNDING
 
 _NATIVE = "le" if sys.byteorder == "little" else "be"
 
