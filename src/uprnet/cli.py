@@ -9,34 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
+from cyclopts import App, ArgumentCollection, CycloptsError
+from cyclopts.config import Toml
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from uprnet import __version__
-from uprnet.errors import InvalidInputError, UprnetError
+from uprnet.console import Output, Overwrite, complain, progress_bar, stderr, stdout
+from uprnet.errors import InvalidInputError, TrainingError, UprnetError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from uprnet.pipeline import Progress as PipelineProgress
+def _apply_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Fill the settings of ``train`` that the command line leaves out from the recipe that it names."""
+    for argument in arguments:
+        if argument.name == "--recipe" and argument.tokens:
+            path = Path(argument.tokens[0].value)
+            if not path.is_file():
+                raise TrainingError(f"there is no recipe {path}")
+            Toml(path, search_parents=False, use_commands_as_keys=False)(app, commands, arguments)
+
 
 app = App(
     name="uprnet",
@@ -45,30 +39,28 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Output = Annotated[Path, Parameter(name=("--output", "-o"))]
-Overwrite = Annotated[bool, Parameter(name="--overwrite", negative="")]
-
-_stdout = Console(soft_wrap=True, highlight=False)
-_stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+app.command("uprnet.training.commands:train", config=_apply_recipe, help="Train a network as a recipe says.")
+app.command("uprnet.training.commands:synth", help="Show what the generator of synthetic motion makes.")
+app.command("uprnet.training.commands:widen", help="Make a larger network that computes the same frames.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # Before torch is imported: threads that wait asleep cost nothing on a quiet machine, and on a busy one a frame takes
-    # a quarter of the time that it takes with threads that spin.
+    # Before torch is imported: threads that wait asleep cost nothing on a quiet machine, and on a busy one a frame
+    # takes a quarter of the time that it takes with threads that spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    handler = RichHandler(console=_stderr, show_time=False, show_path=False, markup=False)
+    handler = RichHandler(console=stderr, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=_stderr)
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=stderr)
     except CycloptsError as error:
-        _complain(str(error), "See uprnet --help.")
+        complain(str(error), "See uprnet --help.")
         return 2
     except UprnetError as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     except KeyboardInterrupt:
-        _complain("interrupted; nothing was written")
+        complain("interrupted; nothing was written")
         return 130
     return 0
 
@@ -109,7 +101,7 @@ def image(
         img0, img1, output, moments, overwrite=overwrite, interpolator=Interpolator(model, device), show=show
     )
     for path in written:
-        _stdout.print(path)
+        stdout.print(path)
 
 
 @app.command
@@ -140,7 +132,7 @@ def video(
     from uprnet.pipeline import interpolate_video
 
     interpolator = Interpolator(model, device)
-    with _progress_bar() as report:
+    with progress_bar() as report:
         summary = interpolate_video(
             source,
             output,
@@ -151,11 +143,11 @@ def video(
             interpolator=interpolator,
             progress=report,
         )
-    _stderr.print(
+    stderr.print(
         f"{summary.frames_written} frames, {float(summary.duration):.3f} s: "
         f"{summary.interpolated} new, {summary.passed_through} of the source's own"
     )
-    _stdout.print(summary.output)
+    stdout.print(summary.output)
 
 
 @app.command
@@ -170,7 +162,7 @@ def convert(official: Path, *, output: Output, overwrite: Overwrite = False) -> 
     from uprnet.network.weights import load_model, save_model
 
     save_model(load_model(official), output, {"converted_from": official.name}, overwrite=overwrite)
-    _stdout.print(output)
+    stdout.print(output)
 
 
 @app.command
@@ -181,7 +173,7 @@ def info() -> None:
     table = Table(show_header=False, box=None)
     for name, value in facts().items():
         table.add_row(name, value)
-    _stdout.print(table)
+    stdout.print(table)
 
 
 @app.command
@@ -198,10 +190,10 @@ def demo(
     """
     from uprnet.demo import make_demo
 
-    with _progress_bar() as report:
+    with progress_bar() as report:
         written = make_demo(output, model, device, report, overwrite=overwrite)
     for path in written:
-        _stdout.print(path)
+        stdout.print(path)
 
 
 def _times(t: float | None, times: str | None, count: int | None) -> list[float]:
@@ -218,45 +210,6 @@ def _times(t: float | None, times: str | None, count: int | None) -> list[float]
             raise InvalidInputError(f"--count must be at least 1, got {count}")
         return [number / (count + 1) for number in range(1, count + 1)]
     return [0.5 if t is None else t]
-
-
-class _RateColumn(ProgressColumn):
-    """Frames per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.2f} frames/s", style="progress.data.speed")
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[PipelineProgress], None]]:
-    """Draw a bar on stderr: frames done, rate, remaining time, current time stamp."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("at {task.fields[stamp]}"),
-    )
-    bar = Progress(*columns, console=_stderr)
-    task = bar.add_task("frames", total=None, stamp="")
-
-    def report(progress: PipelineProgress) -> None:
-        bar.start()  # at the first frame, and not before an error that would stand below an empty bar
-        stamp = f"{float(progress.time):.3f} s"
-        bar.update(task, completed=progress.done, total=progress.total, stamp=stamp)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
-
-
-def _complain(message: str, advice: str = "") -> None:
-    _stderr.print(Text.assemble(("uprnet: ", "bold"), ("error: ", "bold red"), message))
-    if advice:
-        _stderr.print(advice)
 
 
 def run() -> None:
