@@ -1,36 +1,32 @@
 """Time one frame of the network against its convolutions alone: ``python benchmarks/network.py``.
 
-The convolutions of one run are recorded with their inputs, then replayed alone in the same process; both are timed in turn.
+The convolutions of one run are recorded with their inputs, then replayed alone in the same process; both are timed
+in turn. Run it as ``make benchmarks`` does, with ``OMP_WAIT_POLICY=PASSIVE``, which the command line sets, too.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from itertools import islice
 
+import cv2
 import numpy as np
 import torch
 from operators import medians
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
 from uprnet import Interpolator
+from uprnet.demo import CLIP
+from uprnet.evaluation.runtime import convolutions_of
+from uprnet.media.video import VideoReader
 
 
-def convolutions_of(model: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Module, Tensor]]:
-    """Return every convolution that ``run`` calls, with an input of the size and layout that it got."""
-    calls: list[tuple[nn.Module, Tensor]] = []
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        calls.append((module, torch.empty_like(inputs[0]).normal_()))
-
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    hooks = [convolution.register_forward_pre_hook(record) for convolution in convolutions]
-    run()
-    for hook in hooks:
-        hook.remove()
-    return calls
+def real_frames(height: int, width: int) -> list[np.ndarray]:
+    """Return three frames of the bundled clip: real motion, because splatting depends on where things move."""
+    with VideoReader(CLIP) as reader:
+        frames = [frame.image for frame in islice(reader, 24, 27)]
+    return [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
 
 
 def main() -> None:
@@ -42,8 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     height, width = arguments.size
-    rng = np.random.default_rng(0)
-    img0, img1, img2 = (rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(3))
+    img0, img1, img2 = real_frames(height, width)
     title = f"{width}x{height}, {torch.get_num_threads()} threads, median of {arguments.repeats}"
     table = Table(title=title)
     for column in ("model", "one frame s", "its convolutions s", "ratio", "next pair, 7 frames: s a frame", "ratio"):
@@ -67,7 +62,7 @@ def main() -> None:
             interpolator.pair(img0, img1).flow()  # noqa: B023
 
         def next_pair_frames() -> None:
-            next_pair()  # noqa: B023
+            next_pair()
             interpolator.between(img1, img2, [i / 8 for i in range(1, 8)])  # noqa: B023
 
         runs = {"frame": one_frame, "conv": convolutions, "pair": next_pair, "pairs": next_pair_frames}

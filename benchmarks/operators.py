@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.ops import cost_volume, splat_average, use_backend
 
 torch.manual_seed(0)
@@ -38,6 +39,12 @@ def medians(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def smooth(size: tuple[int, ...]) -> Tensor:
+    """Return random values that change slowly over the picture, as motion does."""
+    coarse = torch.randn(size[0], size[1], size[2] // 16, size[3] // 16)
+    return torch.nn.functional.interpolate(coarse, size=size[2:], mode="bilinear")
+
+
 def forward_and_backward(operator: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> None:
     """Run ``operator`` and its gradient in both arguments."""
     first, second = first.detach().requires_grad_(), second.detach().requires_grad_()
@@ -49,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     repeats = parser.parse_args().repeats
+    reuse_freed_memory()  # as `Interpolator` and training do
     cases = {
         "splat (1, 3, 480, 640)": (splat_average, (1, 3, 480, 640), (1, 2, 480, 640), 8.0),
         "splat (1, 16, 480, 640)": (splat_average, (1, 16, 480, 640), (1, 2, 480, 640), 8.0),
@@ -61,7 +69,8 @@ def main() -> None:
     for name, (operator, first_size, second_size, scale) in cases.items():
         channels_last = torch.channels_last
         first = torch.randn(first_size).contiguous(memory_format=channels_last)
-        second = (scale * torch.randn(second_size)).contiguous(memory_format=channels_last)
+        second = scale * smooth(second_size) if operator is splat_average else torch.randn(second_size)
+        second = second.contiguous(memory_format=channels_last)
 
         def definition(call: Callable[[], object]) -> Callable[[], None]:
             def run() -> None:

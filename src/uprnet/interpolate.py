@@ -256,7 +256,8 @@ def _to_network(image: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     if isinstance(image, Tensor):
         tensor = image if image.ndim == 4 else image[None]
     else:
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        # The batch comes first: torch takes a tensor for channels-last only if the strides of all axes say so.
+        tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).permute(0, 3, 1, 2)
     tensor = tensor.to(device).float()
     if white != 1:
         return tensor / white

@@ -30,8 +30,8 @@ def explain(
     """Draw what the network saw and did, as named pictures ``(H, W, 3)``.
 
     ``overlay`` is the mean of the inputs, ``flow-01`` and ``flow-10`` the motion as a colour wheel (hue is direction,
-    saturation is speed, both to one scale). For time number N there are ``mask0-N`` and ``mask1-N`` (white is trust), and
-    ``sheet-N`` puts all side by side.
+    saturation is speed, both to one scale). For time number N there are ``mask0-N`` and ``mask1-N`` (white is trust),
+    and ``sheet-N`` puts all side by side.
 
     Args:
         interpolator: What makes the frames.

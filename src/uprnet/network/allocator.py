@@ -34,4 +34,4 @@ def reuse_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _KEEP_BYTES, _M_TOP_PAD: _GROW_BYTES}
-    return all([mallopt(name, value) for name, value in settings.items()])
+    return all(mallopt(name, value) for name, value in settings.items())

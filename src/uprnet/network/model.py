@@ -260,7 +260,7 @@ class UPRNet(nn.Module):
         """Estimate the motion of a pair, both ways, from coarse to fine; it does not depend on ``t``."""
         flows: list[Tensor | None] = [None] * len(features0.levels)
         coarsest = features0.level(len(flows) - 1).c2
-        flow = coarsest.new_zeros(coarsest.shape[0], 4, *coarsest.shape[2:])
+        flow = torch.zeros_like(coarsest[:, :4])
         context = torch.zeros_like(coarsest)
         for index in features0.estimating:
             if index != len(flows) - 1:

@@ -9,7 +9,7 @@ is the same from run to run and for any number of threads.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,9 @@ from uprnet.network.ops import cpu_kernels as kernels
 _SINGLE_THREAD_WORK = 100_000
 
 
+#: Bytes of an output that is added to at random, small enough to stay in a core's cache.
+_CACHED_BYTES = 2**20
+
 #: Kernels that are compiled, with the types they are compiled for.
 _compiled: set[tuple[object, torch.dtype]] = set()
 
@@ -32,17 +35,23 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="uprnet-ops")
 
 
-def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor) -> None:
-    """Run ``kernel(*arrays, first_row, end_row)`` over bands of rows, one band a thread."""
+def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once: int | None = None) -> None:
+    """Run ``kernel(*arrays, first_row, end_row)`` over all rows: a band for each thread, in steps of some rows."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
     if (kernel, tensors[0].dtype) not in _compiled:
         # In the calling thread: a pool thread that compiles waits for ever if the caller holds an import lock.
         kernel.compile(tuple(map(typeof, (*arrays, 0, 0))))
         _compiled.add((kernel, tensors[0].dtype))
+
+    def run(first: int, end: int) -> None:
+        step = rows_at_once or rows
+        for row in range(first, end, step):
+            kernel(*arrays, row, min(row + step, end))
+
     threads = 1 if work < _SINGLE_THREAD_WORK else min(torch.get_num_threads(), rows)
     edges = [rows * i // threads for i in range(threads + 1)]
-    jobs = [_pool(threads).submit(partial(kernel, *arrays, first, end)) for first, end in pairwise(edges[1:])]
-    kernel(*arrays, edges[0], edges[1])
+    jobs = [_pool(threads).submit(run, first, end) for first, end in pairwise(edges[1:])]
+    run(edges[0], edges[1])
     for job in jobs:
         job.result()
 
@@ -62,7 +71,12 @@ def _splat(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     src, displacement = _rows(source), _rows(flow)
     out = torch.empty_like(src)
     weight = src.new_empty(src.shape[:3])
-    _in_bands(kernels.splat, src.shape[1], src.numel(), src, displacement, out, weight)
+    height = src.shape[1]
+    furthest = displacement[..., 1].abs().nan_to_num(0, posinf=0).amax() if displacement.numel() else torch.zeros(())
+    reach = (furthest.clamp(max=height) + 1).to(torch.int64).view(1)
+    rows_at_once = max(1, _CACHED_BYTES * height // (src.nbytes or 1))
+    arrays = (src, displacement, reach, out, weight)
+    _in_bands(kernels.splat, height, src.numel(), *arrays, rows_at_once=rows_at_once)
     return _planes(out), weight
 
 

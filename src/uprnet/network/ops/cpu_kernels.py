@@ -20,14 +20,17 @@ _REORDER = {"reassoc", "contract"}
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def splat(source, flow, out, weight, first, end):  # type: ignore[no-untyped-def]
-    """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived."""
+def splat(source, flow, reach, out, weight, first, end):  # type: ignore[no-untyped-def]
+    """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived.
+
+    ``reach[0]`` is the largest number of rows by which anything moves, so that far away rows need not be looked at.
+    """
     batch, height, width, channels = source.shape
     real = source.dtype.type
     for b in range(batch):
         weight[b, first:end] = 0
         out[b, first:end] = 0
-        for y in range(height):
+        for y in range(max(0, first - reach[0]), min(height, end + reach[0])):
             for x in range(width):
                 to_x = real(x) + flow[b, y, x, 0]
                 to_y = real(y) + flow[b, y, x, 1]
@@ -51,10 +54,10 @@ def splat(source, flow, out, weight, first, end):  # type: ignore[no-untyped-def
                             out[b, row, left + 1, c] += w * source[b, y, x, c]
         for y in range(first, end):
             for x in range(width):
-                w = weight[b, y, x]
-                if w != 0:
+                if weight[b, y, x] != 0:
+                    w = real(1) / weight[b, y, x]
                     for c in range(channels):
-                        out[b, y, x, c] /= w
+                        out[b, y, x, c] *= w
 
 
 @njit(nogil=True, cache=True, fastmath=_REORDER)
