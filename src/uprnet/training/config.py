@@ -1,0 +1,272 @@
+"""What a training run is: a tree of frozen dataclasses, read from a TOML recipe."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from uprnet.errors import TrainingError
+from uprnet.training.mixture import DataConfig
+from uprnet.training.objective import LossConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network and what it starts from.
+
+    Args:
+        size: small, base, large or xlarge.
+        start: Weights to start from (a name or a file); empty for new ones.
+        initialization: New weights: ``matching`` (learns motion soon) or ``default`` (PyTorch's, as in the paper).
+        num_levels: Levels of the pyramid in training.
+    """
+
+    size: str = "base"
+    start: str = ""
+    initialization: str = "matching"
+    num_levels: int = 3
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights change.
+
+    Args:
+        steps: Steps of the whole run.
+        batch_size: Samples of a step, over all processes and accumulated parts together.
+        accumulate: Parts that each process splits its share of a step into, to save memory.
+        learning_rate: Largest learning rate.
+        final_learning_rate: Learning rate at the last step.
+        warmup_steps: Steps over which the learning rate rises from 0.
+        weight_decay: Decay of AdamW.
+        clip_norm: Largest norm of the gradient; 0 for no limit.
+        ema_decay: Share of the averaged weights that a step keeps; 0 for no averaging.
+        max_bad_steps: Steps with a loss or gradient that is not finite, in a row, after which training stops.
+    """
+
+    steps: int = 800_000
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 2e-4
+    final_learning_rate: float = 2e-5
+    warmup_steps: int = 2_000
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    max_bad_steps: int = 50
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How the arithmetic is done.
+
+    Args:
+        device: ``auto`` (a GPU if there is one) or ``cpu``.
+        precision: ``no`` (float32), ``bf16`` or ``fp16``.
+        checkpointing: Compute activations twice instead of keeping them, for large crops.
+        compile: Compile the network with ``torch.compile``.
+        channels_last: Lay images and weights out with channels side by side.
+        threads: Threads of each process on the CPU; 0 leaves that to PyTorch.
+    """
+
+    device: str = "auto"
+    precision: str = "no"
+    checkpointing: bool = False
+    compile: bool = False
+    channels_last: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """How progress is measured, on samples that training never sees.
+
+    Args:
+        every: Steps between two validations; 0 for none.
+        samples: Samples from the held-out part of each source.
+        crop: Side of the validation samples, in pixels.
+        triplets: Folder of folders with ``im1.png``, ``im2.png``, ``im3.png``, validated whole; empty for none.
+    """
+
+    every: int = 5_000
+    samples: int = 64
+    crop: int = 192
+    triplets: str = ""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written down.
+
+    Args:
+        every: Steps between two lines of metrics.
+        checkpoint_every: Steps between two checkpoints.
+        keep: Checkpoints that are kept.
+        images_every: Steps between two sheets of pictures in TensorBoard; 0 for none.
+        tensorboard: Write TensorBoard files.
+    """
+
+    every: int = 50
+    checkpoint_every: int = 1_000
+    keep: int = 3
+    images_every: int = 5_000
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run.
+
+    Args:
+        run: Folder for checkpoints, metrics and the best weights.
+        seed: Seed of everything random.
+        network: The network and what it starts from.
+        data: Where samples come from.
+        loss: What is made small.
+        optimizer: How weights change.
+        compute: How the arithmetic is done.
+        validation: How progress is measured.
+        log: What is written down.
+    """
+
+    run: str = "runs/run"
+    seed: int = 0
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def read_recipe(path: Path, overrides: Mapping[str, str] | None = None) -> TrainingConfig:
+    """Read a recipe.
+
+    Args:
+        path: TOML file whose tables and keys are those of `TrainingConfig`; what it leaves out has its default.
+        overrides: Values that replace the recipe's, as text, by dotted name: ``{"data.video.root": "clips"}``.
+
+    Returns:
+        The run that it describes.
+
+    Raises:
+        TrainingError: If the file is missing or no TOML, or a key or the type of a value is wrong.
+
+    Example:
+        >>> read_recipe(Path("recipes/smoke.toml"), {"optimizer.steps": "10"}).optimizer.steps  # doctest: +SKIP
+        10
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise TrainingError(f"there is no recipe {path}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} must be a TOML file: {error}") from error
+    for name, text in (overrides or {}).items():
+        *tables, key = name.split(".")
+        table = values
+        for part in tables:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise TrainingError(f"unknown setting {name}: {part} is a value, not a table")
+        table[key] = _Text(text)
+    config: TrainingConfig = _build(TrainingConfig, values, "")
+    return config
+
+
+def write_recipe(config: TrainingConfig) -> str:
+    """Write a run as TOML that `read_recipe` reads back to an equal one.
+
+    Args:
+        config: Any run.
+
+    Returns:
+        The text of the file.
+    """
+    lines: list[str] = []
+    _write_table(config, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+class _Text(str):
+    """A value from a command line, which takes the type of its field."""
+
+    __slots__ = ()
+
+
+def _build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
+    """Make a dataclass of a table, checking names and types."""
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(values.keys() - hints.keys())
+    if unknown:
+        table = f"in [{where[:-1]}] " if where else ""
+        raise TrainingError(f"unknown setting {where}{unknown[0]}; {table}there are {', '.join(hints)}")
+    arguments = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise TrainingError(f"{where}{name} must be a table of settings, got {value!r}")
+            arguments[name] = _build(typing.cast("type[Any]", hint), value, f"{where}{name}.")
+        else:
+            arguments[name] = _convert(value, hint, f"{where}{name}")
+    return kind(**arguments)
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """Check a value against its field's type; text from a command line is parsed."""
+    if typing.get_origin(hint) is tuple:  # tuple[str, ...] is the only container in the tree
+        items = [item for item in value.split(",") if item] if isinstance(value, _Text) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise TrainingError(f"{name} must be a list of texts, got {value!r}")
+        return tuple(items)
+    if isinstance(value, _Text):
+        parsers: dict[Any, Any] = {bool: _parse_bool, int: int, float: float, str: str}
+        try:
+            return parsers[hint](str(value))
+        except ValueError as error:
+            raise TrainingError(f"{name} must be of type {hint.__name__}, got {value!s}") from error
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise TrainingError(f"{name} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _write_table(config: Any, where: str, lines: list[str]) -> None:
+    tables = []
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            tables.append((f"{where}{item.name}", value))
+        else:
+            lines.append(f"{item.name} = {_toml(value)}")
+    for name, table in tables:
+        lines.extend(("", f"[{name}]"))
+        _write_table(table, f"{name}.", lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return repr(value)

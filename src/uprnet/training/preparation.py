@@ -1,0 +1,105 @@
+"""What a run starts from: processes and device, the network and its first weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from uprnet.errors import MissingDependencyError, TrainingError
+from uprnet.network.config import ModelConfig
+from uprnet.network.model import UPRNet
+from uprnet.network.weights import load_model
+from uprnet.training.config import OptimizerConfig, TrainingConfig
+from uprnet.training.initialization import initialize_for_matching
+from uprnet.training.mixture import TrainingStream
+from uprnet.training.sample import collate
+
+INITIALIZATION_IMAGES = 8  # samples on which new filters are scaled
+
+
+def check_batch(optimizer: OptimizerConfig, processes: int) -> None:
+    """Check that a batch can be shared out evenly.
+
+    Args:
+        optimizer: Batch size and parts.
+        processes: Number of processes.
+
+    Raises:
+        TrainingError: If it cannot.
+    """
+    shares = processes * optimizer.accumulate
+    if optimizer.batch_size < 1 or shares < 1 or optimizer.batch_size % shares:
+        raise TrainingError(
+            f"optimizer.batch_size must be divisible by processes x accumulate = {processes} x {optimizer.accumulate}, "
+            f"got {optimizer.batch_size}"
+        )
+
+
+def open_accelerator(config: TrainingConfig) -> Any:
+    """Join the other processes of a run, if there are any, on the device that the recipe asks for.
+
+    Args:
+        config: The run.
+
+    Returns:
+        An `accelerate.Accelerator`.
+
+    Raises:
+        TrainingError: If device or precision are none that there is.
+        MissingDependencyError: If accelerate is not installed.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+    except ImportError as error:
+        raise MissingDependencyError("accelerate is not installed; install uprnet[train] to train") from error
+    if config.compute.precision not in ("no", "bf16", "fp16"):
+        raise TrainingError(f"compute.precision must be no, bf16 or fp16, got {config.compute.precision!r}")
+    if config.compute.device not in ("auto", "cpu"):
+        raise TrainingError(f"compute.device must be auto or cpu, got {config.compute.device!r}")
+    AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
+    return Accelerator(mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu")
+
+
+def starting_model(config: TrainingConfig, stream: TrainingStream) -> UPRNet:
+    """Make a network with its starting weights.
+
+    Args:
+        config: The run.
+        stream: Its samples; new filters are scaled on some of them.
+
+    Returns:
+        The network, ready for training.
+
+    Raises:
+        TrainingError: If the weights do not fit the recipe.
+    """
+    network = config.network
+    if network.start:
+        model = load_model(network.start).requires_grad_(True).train()
+        if model.config != ModelConfig.from_size(network.size):
+            raise TrainingError(f"network.start must be of size {network.size}, {network.start} is {model.config.size}")
+        return model
+    model = UPRNet(ModelConfig.from_size(network.size))
+    if network.initialization == "matching":
+        images = collate([stream[index] for index in range(INITIALIZATION_IMAGES)]).img0
+        initialize_for_matching(model, images, torch.Generator().manual_seed(config.seed))
+    elif network.initialization != "default":
+        raise TrainingError(f"network.initialization must be matching or default, got {network.initialization!r}")
+    return model
+
+
+def check_size(saved: dict[str, Any], config: ModelConfig, folder: Path) -> None:
+    """Check that a checkpoint is of the size that the recipe asks for.
+
+    Args:
+        saved: The checkpoint.
+        config: The architecture that is asked for.
+        folder: Where the checkpoint lies.
+
+    Raises:
+        TrainingError: If it is not.
+    """
+    found = ModelConfig(saved["base_channels"])
+    if found != config:
+        raise TrainingError(f"the checkpoints in {folder} must be of size {config.size}, they are {found.size}")

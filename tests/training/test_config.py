@@ -1,0 +1,93 @@
+"""Recipes: read, overridden, written back; mistakes are said in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from uprnet.errors import TrainingError
+from uprnet.training.config import TrainingConfig, read_recipe, write_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def make(text):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_recipe_is_read_and_written_back_the_same(path, recipe):
+    config = read_recipe(path)
+    assert read_recipe(recipe(write_recipe(config))) == config
+
+
+def test_an_empty_recipe_has_the_defaults(recipe):
+    assert read_recipe(recipe("")) == TrainingConfig()
+
+
+def test_the_paper_recipe_has_the_numbers_of_the_paper():
+    for size in ("base", "large", "xlarge"):
+        config = read_recipe(RECIPES[0].parent / f"vimeo90k-{size}.toml")
+        optimizer, loss = config.optimizer, config.loss
+        assert config.network.size == size
+        assert (config.network.num_levels, config.data.crop, config.network.initialization) == (3, 256, "default")
+        assert (optimizer.steps, optimizer.batch_size, optimizer.weight_decay) == (800_000, 32, 1e-4)
+        assert (optimizer.learning_rate, optimizer.final_learning_rate, optimizer.warmup_steps) == (2e-4, 2e-5, 2_000)
+        assert (loss.charbonnier, loss.census, loss.frame_decay) == (1, 1, 0)
+        assert (loss.laplacian, loss.flow, loss.matching) == (0, 0, 0)
+        assert config.data.triplets.list_file == "tri_trainlist.txt"
+
+
+def test_values_on_the_command_line_replace_those_of_the_recipe(recipe):
+    path = recipe("[optimizer]\nsteps = 5\n[data.video]\nmax_stride = 2\n")
+    overrides = {
+        "optimizer.steps": "7",
+        "optimizer.learning_rate": "1e-3",
+        "data.video.root": "clips",
+        "data.video.held_out": "a*,b.mp4",
+        "compute.compile": "true",
+        "log.keep": "1",
+    }
+    config = read_recipe(path, overrides)
+    assert (config.optimizer.steps, config.optimizer.learning_rate) == (7, 1e-3)
+    assert config.data.video.root == "clips"
+    assert config.data.video.held_out == ("a*", "b.mp4")
+    assert config.data.video.max_stride == 2
+    assert config.compute.compile is True
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("[optimizer]\nstep = 5", {}, r"unknown setting optimizer.step; in \[optimizer\] there are steps, batch_size"),
+        ("speed = 5", {}, "unknown setting speed; there are run, seed, network"),
+        ("[data.video]\nroots = 'x'", {}, r"unknown setting data.video.roots; in \[data.video\] there are root"),
+        ("", {"data.vide.root": "x"}, r"unknown setting data.vide; in \[data\] there are crop"),
+        ("", {"seed.x": "1"}, "seed must be of type int, got"),
+        ("seed = 1", {"seed.x": "1"}, "unknown setting seed.x: seed is a value, not a table"),
+        ("[optimizer]\nsteps = 'many'", {}, "optimizer.steps must be of type int, got 'many'"),
+        ("[optimizer]\nsteps = 1.5", {}, "optimizer.steps must be of type int, got 1.5"),
+        ("[compute]\ncompile = 1", {}, "compute.compile must be of type bool, got 1"),
+        ("", {"optimizer.steps": "many"}, "optimizer.steps must be of type int, got many"),
+        ("", {"compute.compile": "maybe"}, "compute.compile must be of type bool, got maybe"),
+        ("data = 3", {}, "data must be a table of settings, got 3"),
+        ("[data.video]\nexclude = [1]", {}, "data.video.exclude must be a list of texts"),
+        ("[loss]\ncensus = -1.0", {}, "loss.census must be at least 0, got -1.0"),
+        ("[loss]\nflow_only = true", {}, "loss.flow_only needs a weight above 0"),
+        ("this is no toml", {}, "must be a TOML file"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(recipe, text, overrides, message):
+    with pytest.raises(TrainingError, match=message) as found:
+        read_recipe(recipe(text), overrides)
+    assert "\n" not in str(found.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"there is no recipe .*nowhere.toml"):
+        read_recipe(tmp_path / "nowhere.toml")

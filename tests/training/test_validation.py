@@ -1,0 +1,54 @@
+"""Validation: fixed samples, honest numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from uprnet.errors import TrainingError
+from uprnet.network.weights import load_model
+from uprnet.training.mixture import DataConfig
+from uprnet.training.synthetic import SyntheticConfig
+from uprnet.training.trees import TripletConfig
+from uprnet.training.validation import Validator
+
+SYNTHETIC = DataConfig(crop=32, synthetic=SyntheticConfig(weight=1.0, max_layers=1, mean_motion=3))
+CPU = torch.device("cpu")
+
+
+def test_the_samples_are_the_same_in_every_run():
+    first, second = (Validator(SYNTHETIC, 3, 48) for _ in range(2))
+    for left, right in zip(first.sets["synthetic"], second.sets["synthetic"], strict=True):
+        assert np.array_equal(left.img0, right.img0)
+
+
+def test_a_trained_network_is_measured_as_better_than_blending():
+    found = Validator(SYNTHETIC, 4, 64)(load_model("small"), CPU)
+    values = found.values
+    assert values["synthetic/psnr"] > values["synthetic/blend"] + 1
+    assert found.score == values["synthetic/psnr"]
+    assert 0 < values["synthetic/flow_error"] < 3
+    assert 0.5 < values["synthetic/ssim"] <= 1
+    assert found.sheet.shape == (4 * 64, 5 * 64, 3)
+
+
+def test_given_triplets_of_odd_size_are_padded_and_cropped(tmp_path, write_image, frames):
+    for index, image in enumerate(frames(3, (45, 61), (1, 1)), start=1):
+        write_image(tmp_path / "a" / f"im{index}.png", image)
+    validator = Validator(SYNTHETIC, 1, 32, triplets=tmp_path)
+    assert [sample.img0.shape for sample in validator.sets["given"]] == [(45, 61, 3)]
+    assert validator(load_model("small"), CPU).values["given/psnr"] > 20
+
+
+def test_a_source_that_holds_nothing_back_is_left_out(vimeo_tree, caplog):
+    tree = TripletConfig(str(vimeo_tree(3, "tri_trainlist.txt", samples=2)), 1.0)
+    assert list(Validator(replace(SYNTHETIC, triplets=tree), 1, 32).sets) == ["synthetic"]
+    assert "no validation on triplets" in caplog.text
+    with pytest.raises(TrainingError, match="no source holds anything back"):
+        Validator(DataConfig(crop=32, triplets=tree), 1, 32)
+
+
+def test_a_folder_without_triplets_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match=r"must hold folders with im1.png"):
+        Validator(SYNTHETIC, 1, 32, triplets=tmp_path)
