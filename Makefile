@@ -8,7 +8,7 @@ PATHS := src tests benchmarks
 # Threads that wait asleep: on a busy machine others would slow everything down several times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow check format lint types clean
+.PHONY: demo test test-slow benchmarks check format lint types clean
 
 demo: $(INSTALLED)
 	$(BIN)/uprnet demo --output demo-output --overwrite
@@ -18,6 +18,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python benchmarks/operators.py
+	$(BIN)/python benchmarks/network.py
 
 check: lint types test
 
@@ -35,7 +39,7 @@ types: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[eval,train]" --group dev
 	touch $@
 
 clean:

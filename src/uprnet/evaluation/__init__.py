@@ -1,0 +1,1 @@
+"""Measuring quality and speed: metrics, benchmarks, run time."""
