@@ -23,7 +23,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-COMMANDS = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines() if line.startswith("$")]
+COMMANDS = [
+    line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines() if line.startswith("$")
+]
 
 
 def test_there_are_commands_and_examples():
@@ -32,9 +34,7 @@ def test_there_are_commands_and_examples():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(
-    command: str, tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-):
+def test_command(command: str, tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png"):
         write_image(tmp_path / name, np.full((32, 48, 3), 99, np.uint8))
