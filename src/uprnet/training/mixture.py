@@ -1,7 +1,7 @@
 """All sources of a run, mixed by weight, as one deterministic stream of samples."""
 
 import logging
-import signal
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -189,11 +189,12 @@ def motion_scale(progress: float, curriculum: float) -> float:
 
 
 def prepare_worker(_: int) -> None:
-    """Keep a data worker to one thread, and leave Ctrl-C to the training process.
+    """Keep a data worker to one thread, and out of the way of Ctrl-C.
 
     The cores belong to the network; and signals that reach a whole group of processes must not end the workers
-    before the training process has finished its step and written its checkpoint.
+    before the training process has finished its step and written its checkpoint. So a worker gets a group of its own.
+    It still heeds a signal sent to it alone: that is how the training process ends it.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):  # not on Windows
+        os.setpgid(0, 0)
