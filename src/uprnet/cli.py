@@ -12,25 +12,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, ArgumentCollection, CycloptsError
-from cyclopts.config import Toml
+from cyclopts import App, CycloptsError
 from rich.logging import RichHandler
 from rich.table import Table
 
 from uprnet import __version__
 from uprnet.console import Output, Overwrite, complain, progress_bar, stderr, stdout
-from uprnet.errors import InvalidInputError, TrainingError, UprnetError
-
-
-def _apply_recipe(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Fill the settings of ``train`` that the command line leaves out from the recipe that it names."""
-    for argument in arguments:
-        if argument.name == "--recipe" and argument.tokens:
-            path = Path(argument.tokens[0].value)
-            if not path.is_file():
-                raise TrainingError(f"there is no recipe {path}")
-            Toml(path, search_parents=False, use_commands_as_keys=False)(app, commands, arguments)
-
+from uprnet.errors import InvalidInputError, UprnetError
+from uprnet.training.recipe_file import apply_recipe
 
 app = App(
     name="uprnet",
@@ -39,7 +28,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-app.command("uprnet.training.commands:train", config=_apply_recipe, help="Train a network as a recipe says.")
+app.command("uprnet.training.commands:train", config=apply_recipe, help="Train a network as a recipe says.")
 app.command("uprnet.training.commands:synth", help="Show what the generator of synthetic motion makes.")
 app.command("uprnet.training.commands:widen", help="Make a larger network that computes the same frames.")
 app.command("uprnet.evaluation.commands:benchmark", help="Measure quality: on data sets, or on your own videos.")

@@ -1,21 +1,17 @@
 """What a training run is: a tree of frozen dataclasses, read from a TOML recipe."""
 
 import dataclasses
-import sys
-import typing
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, cast
+
+from cyclopts import App, CycloptsError, Parameter
 
 from uprnet.errors import TrainingError
 from uprnet.training.mixture import DataConfig
 from uprnet.training.objective import LossConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
+from uprnet.training.recipe_file import apply_recipe
 
 
 @dataclass(frozen=True)
@@ -148,12 +144,12 @@ class TrainingConfig:
     log: LogConfig = field(default_factory=LogConfig)
 
 
-def read_recipe(path: Path, overrides: Mapping[str, str] | None = None) -> TrainingConfig:
+def read_recipe(path: Path, arguments: Sequence[str] = ()) -> TrainingConfig:
     """Read a recipe.
 
     Args:
         path: TOML file whose tables and keys are those of `TrainingConfig`; what it leaves out has its default.
-        overrides: Values that replace the recipe's, as text, by dotted name: ``{"data.video.root": "clips"}``.
+        arguments: Options that replace the recipe's settings, as on the command line.
 
     Returns:
         The run that it describes.
@@ -162,25 +158,25 @@ def read_recipe(path: Path, overrides: Mapping[str, str] | None = None) -> Train
         TrainingError: If the file is missing or no TOML, or a key or the type of a value is wrong.
 
     Example:
-        >>> read_recipe(Path("recipes/smoke.toml"), {"optimizer.steps": "10"}).optimizer.steps  # doctest: +SKIP
+        >>> read_recipe(Path("recipes/smoke.toml"), ["--optimizer.steps", "10"]).optimizer.steps  # doctest: +SKIP
         10
     """
+    reader = App(config=apply_recipe)
+
+    @reader.default
+    def settings(
+        recipe: Path,  # noqa: ARG001 (`apply_recipe` reads it)
+        *,
+        config: Annotated[TrainingConfig, Parameter(name="*")] = TrainingConfig(),
+    ) -> TrainingConfig:
+        return config
+
+    tokens = [str(path), *arguments]
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise TrainingError(f"there is no recipe {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path} must be a TOML file: {error}") from error
-    for name, text in (overrides or {}).items():
-        *tables, key = name.split(".")
-        table = values
-        for part in tables:
-            table = table.setdefault(part, {})
-            if not isinstance(table, dict):
-                raise TrainingError(f"unknown setting {name}: {part} is a value, not a table")
-        table[key] = _Text(text)
-    config: TrainingConfig = _build(TrainingConfig, values, "")
-    return config
+        config = reader(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise TrainingError(str(error)) from error
+    return cast(TrainingConfig, config)
 
 
 def write_recipe(config: TrainingConfig) -> str:
@@ -195,57 +191,6 @@ def write_recipe(config: TrainingConfig) -> str:
     lines: list[str] = []
     _write_table(config, "", lines)
     return "\n".join(lines).strip() + "\n"
-
-
-class _Text(str):
-    """A value from a command line, which takes the type of its field."""
-
-    __slots__ = ()
-
-
-def _build(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
-    """Make a dataclass of a table, checking names and types."""
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(values.keys() - hints.keys())
-    if unknown:
-        table = f"in [{where[:-1]}] " if where else ""
-        raise TrainingError(f"unknown setting {where}{unknown[0]}; {table}there are {', '.join(hints)}")
-    arguments = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            if not isinstance(value, dict):
-                raise TrainingError(f"{where}{name} must be a table of settings, got {value!r}")
-            arguments[name] = _build(typing.cast("type[Any]", hint), value, f"{where}{name}.")
-        else:
-            arguments[name] = _convert(value, hint, f"{where}{name}")
-    return kind(**arguments)
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    """Check a value against its field's type; text from a command line is parsed."""
-    if typing.get_origin(hint) is tuple:  # tuple[str, ...] is the only container in the tree
-        items = [item for item in value.split(",") if item] if isinstance(value, _Text) else value
-        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            raise TrainingError(f"{name} must be a list of texts, got {value!r}")
-        return tuple(items)
-    if isinstance(value, _Text):
-        parsers: dict[Any, Any] = {bool: _parse_bool, int: int, float: float, str: str}
-        try:
-            return parsers[hint](str(value))
-        except ValueError as error:
-            raise TrainingError(f"{name} must be of type {hint.__name__}, got {value!s}") from error
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise TrainingError(f"{name} must be of type {hint.__name__}, got {value!r}")
-    return value
-
-
-def _parse_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
 
 
 def _write_table(config: Any, where: str, lines: list[str]) -> None:
