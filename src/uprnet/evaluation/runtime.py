@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -128,21 +129,23 @@ class RuntimeReport:
     def table(self) -> Table:
         """Return what a terminal shows."""
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        table = Table(title=f"{self.options.width}x{self.options.height}, {self.options.dtype}; {where}")
-        for name in ("model", "parameters", "GFLOP", "frames", "features", "median s", "from", "to", "frames/s"):
-            table.add_column(name, justify="left" if name in ("model", "features") else "right")
-        table.add_column("convolutions", justify="right")
-        table.add_column("peak MiB", justify="right")
+        table = Table(
+            title=f"{self.options.width}x{self.options.height}, {self.options.dtype}; {where}", box=SIMPLE_HEAD
+        )
+        table.add_column("model")
+        table.add_column("features")
+        for name in ("frames", "median s", "from", "to", "fps", "conv.", "MiB"):
+            table.add_column(name, justify="right", no_wrap=True)
         for runtime in self.runtimes:
+            heads = [f"{runtime.model}, {runtime.gflops:.1f} GFLOP", f"{runtime.parameters:,} parameters"]
+            share = f"{runtime.convolution_share:.0%}"
+            memory = "" if runtime.peak_memory is None else f"{runtime.peak_memory / 2**20:.0f}"
             for place, timing in enumerate(runtime.timings):
-                head = (runtime.model, f"{runtime.parameters:,}", f"{runtime.gflops:.1f}") if place == 0 else ("",) * 3
-                share = f"{runtime.convolution_share:.0%}"
-                memory = "" if runtime.peak_memory is None else f"{runtime.peak_memory / 2**20:.0f}"
                 table.add_row(
-                    *head,
-                    str(timing.frames),
+                    heads[place] if place < len(heads) else "",
                     "reused" if timing.reuses_features else "new",
-                    *(f"{value:.4f}" for value in (timing.median, timing.fastest, timing.slowest)),
+                    str(timing.frames),
+                    *(f"{value:.3f}" for value in (timing.median, timing.fastest, timing.slowest)),
                     f"{timing.fps:.2f}",
                     *((share, memory) if place == 0 else ("", "")),
                 )
