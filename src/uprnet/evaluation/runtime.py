@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -129,12 +128,11 @@ class RuntimeReport:
     def table(self) -> Table:
         """Return what a terminal shows."""
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        table = Table(
-            title=f"{self.options.width}x{self.options.height}, {self.options.dtype}; {where}", box=SIMPLE_HEAD
-        )
-        table.add_column("model")
-        table.add_column("features")
-        for name in ("frames", "median s", "from", "to", "fps", "conv.", "MiB"):
+        title = f"{self.options.width}x{self.options.height}, {self.options.dtype}, seconds; {where}"
+        table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("model", no_wrap=True)
+        table.add_column("features", no_wrap=True)
+        for name in ("frames", "median", "from", "to", "fps", "conv.", "MiB"):
             table.add_column(name, justify="right", no_wrap=True)
         for runtime in self.runtimes:
             heads = [f"{runtime.model}, {runtime.gflops:.1f} GFLOP", f"{runtime.parameters:,} parameters"]
