@@ -169,6 +169,21 @@ def test_levels_and_skipping_can_be_given():
     assert interpolator(img0, img1).shape == img0.shape
 
 
+def test_padding_does_not_show_at_the_edges():
+    """A black stripe on the right: grey must not leak into it from outside the picture."""
+    img0, img1 = images()
+    for image in (img0, img1):
+        image[:, -8:] = 0
+    leaks = {}
+    for padding in ("replicate", "constant"):
+        frame = Interpolator("small", device="cpu", padding=padding)(img0, img1)
+        leaks[padding] = float(frame[:, -4:].mean())
+    assert leaks["replicate"] < 2  # of 255
+    assert leaks["replicate"] <= leaks["constant"]
+    with pytest.raises(InvalidInputError, match="padding must be one of replicate, constant, got 'grey'"):
+        Interpolator("small", device="cpu", padding="grey")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("t", [-0.1, 1.1, float("nan")])
 def test_time_outside_the_pair_is_refused(interpolator: Interpolator, t: float):
     with pytest.raises(InvalidInputError, match=r"t must be in \[0, 1\]"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ from uprnet.network.weights import load_model
 #: Height and width, in pixels, that an image must have at least.
 MIN_SIDE = 16
 
-#: Value of the padding on the right and bottom (the reference's choice; the result there is cropped away).
+#: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
 PADDING_VALUE = 0.5
+
+#: How images are filled up on the right and bottom; the result there is cropped away.
+Padding = Literal["replicate", "constant"]
 
 #: How far, in units of full scale, float images may leave [0, 1]: filters overshoot, 0-to-255 floats are a mistake.
 RANGE_TOLERANCE = 0.05
@@ -49,8 +52,11 @@ class Interpolator:
         device: ``auto`` (CUDA, then Apple's MPS, then the CPU), or any torch device.
         num_levels: Levels of the pyramid; by default as many as the size needs, see `default_num_levels`.
         skip_finest: Finest levels without motion estimation; by default as `default_skip_finest` says.
+        padding: How images are filled up to a size that the network takes: ``replicate`` repeats the last row and
+            column; ``constant`` puts grey there, as the reference does, which shows at edges that things move over.
 
     Raises:
+        InvalidInputError: If there is no such device or padding.
         WeightsError: If the weights cannot be read.
 
     Example:
@@ -67,7 +73,10 @@ class Interpolator:
         *,
         num_levels: int | None = None,
         skip_finest: int | None = None,
+        padding: Padding = "replicate",
     ) -> None:
+        if padding not in get_args(Padding):
+            raise InvalidInputError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
         self.device = pick_device(device)
         if self.device.type == "cpu":
             reuse_freed_memory()
@@ -76,6 +85,7 @@ class Interpolator:
         self.model: UPRNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.num_levels = num_levels
         self.skip_finest = skip_finest
+        self.padding: Padding = padding
         self._recent: deque[Features] = deque(maxlen=2)
 
     def __call__(self, img0: Array, img1: Array, t: float = 0.5) -> Array:
@@ -164,7 +174,9 @@ class Pair:
         tensor = _to_network(image, self._interpolator.device)[:, :3]
         height, width = tensor.shape[-2:]
         multiple = size_multiple(self._interpolator.levels_for(height, width)[0])
-        padded = F.pad(tensor, [0, -width % multiple, 0, -height % multiple], value=PADDING_VALUE)
+        mode = self._interpolator.padding
+        value = PADDING_VALUE if mode == "constant" else None
+        padded = F.pad(tensor, [0, -width % multiple, 0, -height % multiple], mode=mode, value=value)
         return padded.contiguous(memory_format=torch.channels_last)
 
     def _alpha(self, synthesis: Synthesis, t: float) -> Tensor:

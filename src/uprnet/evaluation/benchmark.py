@@ -195,7 +195,13 @@ def _limited(items: list[Item], limit: int | None) -> list[Item]:
 
 
 def _interpolator(options: BenchmarkOptions, protocol: Protocol) -> Interpolator:
-    return Interpolator(options.model, options.device, num_levels=protocol.num_levels, skip_finest=protocol.skip_finest)
+    return Interpolator(
+        options.model,
+        options.device,
+        num_levels=protocol.num_levels,
+        skip_finest=protocol.skip_finest,
+        padding="constant",  # as the published numbers were made
+    )
 
 
 def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Protocol) -> dict[str, Any]:
