@@ -31,7 +31,7 @@ from uprnet.errors import InvalidInputError
 from uprnet.network.config import ModelConfig, size_multiple
 from uprnet.network.ops import cost_volume, splat_average
 from uprnet.network.ops.activation import PReLU
-from uprnet.network.ops.matching import NUM_DISPLACEMENTS
+from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 
 #: Negative slope of LeakyReLU in the feature pyramid, after the cost volume and in the flow estimator.
 LEAKY_SLOPE = 0.1

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uprnet.network.model import FLOW_STRIDE
+from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS, RADIUS, SIDE
 
 CHARBONNIER_EPSILON = 1e-6  # squared intensity (section 4.1 of the paper)
 CENSUS_RADIUS = 3  # pixels: a 7x7 neighbourhood (Meister et al. 2018)
@@ -19,7 +20,6 @@ CENSUS_SOFTNESS = 0.81  # squared intensity at which a difference saturates (Mei
 CENSUS_TOLERANCE = 0.1  # squared difference of descriptors at which the distance saturates (Meister et al. 2018)
 GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # of R, G and B (ITU-R BT.601)
 LAPLACIAN_LEVELS = 5  # (Niklaus and Liu 2018)
-MATCHING_RADIUS = 4  # displacements of the cost volume each way, in pixels of its grid
 
 
 def charbonnier(img_t: Tensor, target: Tensor) -> Tensor:
@@ -124,10 +124,9 @@ def matching(costs: Tensor, true_flow: Tensor, level: int, sharpness: Tensor) ->
     dx, dy = displacement[:, 0], displacement[:, 1]
     x = torch.arange(width, device=costs.device) + dx
     y = torch.arange(height, device=costs.device)[:, None] + dy
-    side = 2 * MATCHING_RADIUS + 1
-    valid = (dx.abs() <= MATCHING_RADIUS) & (dy.abs() <= MATCHING_RADIUS)
+    valid = (dx.abs() <= RADIUS) & (dy.abs() <= RADIUS)
     valid = valid & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = ((dy + MATCHING_RADIUS) * side + dx + MATCHING_RADIUS).clamp(0, side * side - 1)
+    index = ((dy + RADIUS) * SIDE + dx + RADIUS).clamp(0, NUM_DISPLACEMENTS - 1)
     entropy = F.cross_entropy(sharpness * costs, index, reduction="none") * valid
     return entropy.flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1).clamp(min=1)
 

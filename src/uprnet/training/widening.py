@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from uprnet.errors import InvalidInputError
 from uprnet.network.config import ModelConfig
 from uprnet.network.model import UPRNet
-from uprnet.network.ops.matching import NUM_DISPLACEMENTS
+from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 
 SHARE_SPREAD = 0.4  # largest relative deviation of a copy's share before shares are normalised
 

@@ -10,8 +10,11 @@ import math
 
 from numba import njit
 
-#: As in `uprnet.network.ops.matching`; numba bakes it into the compiled code.
+#: Largest displacement of the cost volume, in pixels of the features, in each direction (section 3.2 of the paper,
+#: as in PWC-Net). Numba bakes it into the compiled code.
 RADIUS = 4
+
+#: Displacements in each direction, and in all.
 SIDE = 2 * RADIUS + 1
 NUM_DISPLACEMENTS = SIDE * SIDE
 

@@ -9,12 +9,7 @@ from torch import Tensor
 from uprnet.errors import InvalidInputError
 from uprnet.network.ops import cpu
 from uprnet.network.ops.backend import backend_for
-
-#: Largest displacement, in pixels of the features, in each direction (section 3.2 of the paper, as in PWC-Net).
-RADIUS = 4
-
-#: Displacements in the cost volume.
-NUM_DISPLACEMENTS = (2 * RADIUS + 1) ** 2
+from uprnet.network.ops.cpu_kernels import RADIUS, SIDE
 
 
 def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
@@ -67,7 +62,7 @@ def cost_volume_definition(features0: Tensor, features1: Tensor) -> Tensor:
     padded = F.pad(features1, [RADIUS] * 4)
     costs = [
         (features0 * padded[:, :, dy : dy + height, dx : dx + width]).mean(dim=1)
-        for dy in range(2 * RADIUS + 1)
-        for dx in range(2 * RADIUS + 1)
+        for dy in range(SIDE)
+        for dx in range(SIDE)
     ]
     return torch.stack(costs, dim=1)
