@@ -1,5 +1,6 @@
 """Clips that the tests make for themselves."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -9,6 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels run under its interpreter then, which must be said before anything imports Triton.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def moving_square(index: int, height: int, width: int, is_deep: bool = False) -> np.ndarray:
@@ -115,3 +121,12 @@ def encode_tone(container, stream, seconds: float, start: Fraction) -> None:
         for part in resampler.resample(frame):
             container.mux(stream.encode(part))
     container.mux(stream.encode(None))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave OpenVINO to `test_openvino_apart`, which runs its tests in a process of its own."""
+    if "UPRNET_TEST_OPENVINO" in os.environ:
+        return
+    apart = [item for item in items if "[openvino" in item.name or "-openvino" in item.name]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if item not in apart]

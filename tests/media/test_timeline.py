@@ -266,6 +266,43 @@ class TestClock:
         assert times == [0, Fraction(1, 30), None, None, Fraction(2, 30), Fraction(3, 30)]
         assert clock.repeated == 2
 
+    def test_joined_recordings_go_on_where_the_clock_jumps_back(self):
+        clock = Clock(Fraction(25), Fraction(1, 1000))
+        stamps = [3000, 3040, 3080, 0, 40, 60, 120, 5000, 200]
+        times = [clock.time(stamp) for stamp in stamps]
+        assert [round(time * 1000) for time in times] == [3000, 3040, 3080, 3120, 3160, 3180, 3240, 8120, 8160]
+        assert clock.splices == [Fraction(3120, 1000), Fraction(8160 - 3320, 1000)]
+        assert clock.repeated == 0
+        assert all((time / clock.tick).denominator == 1 for time in times)
+
+    def test_tick_fits_times_after_a_jump_of_an_uneven_rate(self):
+        clock = Clock(Fraction(37, 3), Fraction(1, 1000))
+        first = clock.time(9000)
+        tick = clock.tick
+        after = clock.time(0)
+        assert first < after < first + Fraction(1, 10)
+        assert (after / tick).denominator == 1
+
+    def test_a_small_jump_back_is_no_splice(self):
+        clock = Clock(Fraction(25), Fraction(1, 25))
+        assert [clock.time(stamp) for stamp in (0, 20, 2, 21)] == [0, Fraction(20, 25), None, Fraction(21, 25)]
+        assert clock.splices == []
+
+    def test_stamps_can_be_kept_as_they_stand(self):
+        clock = Clock(NTSC_FILM, Fraction(1, 1000), keeps_stamps=True)
+        stamps = [round(i / NTSC_FILM * 1000) for i in range(50)]
+        assert [clock.time(stamp) for stamp in stamps] == [Fraction(stamp, 1000) for stamp in stamps]
+
+
+class TestKeepingTimeStamps:
+    def test_needs_a_whole_factor(self):
+        assert Timing.choose(keep_timestamps=True).factor == 2
+        assert Timing.choose(factor=5, keep_timestamps=True).keep_timestamps
+        for options in ({"factor": "5/2"}, {"fps": 60}, {"slow": 2}, {"factor": 2, "slow": 2}):
+            with pytest.raises(InvalidInputError, match="whole factor and no slower time, got") as error:
+                Timing.choose(**options, keep_timestamps=True)
+            assert "\n" not in str(error.value)
+
 
 def test_counts_match_for_a_huge_source_without_walking_it():
     assert Timing.choose(factor="5/2").count(10**9, Fraction(1)) == math.ceil(Fraction(5, 2) * 10**9)

@@ -2,7 +2,8 @@
 
 Convention:
     Pixels are ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGB and alpha, not premultiplied; uint8 or uint16 as in the file,
-    upright as its EXIF orientation asks.
+    upright as its EXIF orientation asks. Those of OpenEXR files are float16 or float32: linear light, in which 1 is
+    white and nothing limits the values.
 """
 
 import logging
@@ -10,18 +11,23 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from uprnet.errors import InvalidInputError, MediaError
 from uprnet.media.colour import Image
+from uprnet.media.exr import decode_exr, encode_exr
 from uprnet.media.output import check_file, complete_file
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+ENDINGS = (".exr", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File endings that are read and written."""
+
+FLOAT = ".exr"
+"""Ending of the one kind of file for float samples; it holds no others."""
 
 WITHOUT_ALPHA = (".jpeg", ".jpg")
 ONLY_8_BIT = (".jpeg", ".jpg", ".webp")
@@ -35,6 +41,9 @@ WEBP_LOSSLESS = 101
 _PNG_COLOUR_TYPE = 25
 """Byte offset of the colour type in a PNG file (PNG specification, 11.2.2); 3 is a palette."""
 
+_EXR = b"v/1\x01"
+"""First bytes of an OpenEXR file (OpenEXR file layout, "magic number")."""
+
 _EXIF_MARKERS = {b"Exif\0\0": 6, b"eXIf": 4, b"EXIF": 8}
 """What precedes the EXIF block in JPEG, PNG and WebP, and how many bytes before the block it starts."""
 
@@ -47,7 +56,7 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        pixels: ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA, uint8 or uint16.
+        pixels: ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA; uint8, uint16, or float16 or float32 of an OpenEXR file.
         note: What had to be converted, such as ``greyscale, converted to RGB``; empty if nothing.
     """
 
@@ -56,7 +65,7 @@ class Picture:
 
 
 def read_image(path: Path) -> Picture:
-    """Read an image with 8 or 16 bits per sample: PNG, TIFF, JPEG or WebP.
+    """Read an image with 8 or 16 bits per sample, PNG, TIFF, JPEG or WebP, or one of floats, OpenEXR.
 
     Greyscale and palette become RGB. Of a file with several pictures it is the first.
 
@@ -73,22 +82,25 @@ def read_image(path: Path) -> Picture:
         raise MediaError(f"there is no file {path}") from error
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror}") from error
-    pixels = _decode(data)
+    is_exr = data.startswith(_EXR)
+    pixels = decode_exr(data) if is_exr else _decode(data)
     if pixels is None:
-        raise MediaError(f"{path} is not a readable image; PNG, TIFF, JPEG or WebP is needed")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise MediaError(f"{path} has {pixels.dtype} samples; 8 or 16 bits are needed")
+        raise MediaError(f"{path} is not a readable image; PNG, TIFF, JPEG, WebP or OpenEXR is needed")
+    if not is_exr and pixels.dtype not in (np.uint8, np.uint16):
+        raise MediaError(f"{path} has {pixels.dtype} samples; 8 or 16 bits are needed, or floats in an OpenEXR file")
     note = ""
     if pixels.ndim == 2:
         note = "greyscale, converted to RGB"
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    elif is_exr:
+        pass
     elif pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
     else:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if data.startswith(b"\x89PNG") and data[_PNG_COLOUR_TYPE] == 3:
         note = "palette, converted to RGB"
-    return Picture(_upright(pixels, data), note)
+    return Picture(pixels if is_exr else _upright(pixels, data), note)
 
 
 def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
@@ -97,7 +109,7 @@ def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
     Raises:
         OutputExistsError: If the file is there and ``overwrite`` is False.
         MediaError: If the ending is unknown, the folder is missing, or the disk is full.
-        InvalidInputError: If the format cannot hold an image of this size.
+        InvalidInputError: If the format cannot hold an image of this size or type.
     """
     check_file(path, ENDINGS, overwrite)
     data = encode_image(path.suffix, pixels)
@@ -106,14 +118,17 @@ def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
 
 
 def encode_image(ending: str, pixels: Image) -> bytes:
-    """Encode ``(H, W, 3)`` or ``(H, W, 4)`` RGB(A), uint8 or uint16, to the bytes of a file.
+    """Encode ``(H, W, 3)`` or ``(H, W, 4)`` RGB(A), uint8, uint16 or float, to the bytes of a file.
 
     What the format cannot hold is left out, see :func:`loss_in`.
 
     Raises:
-        InvalidInputError: If the format cannot hold an image of this size.
+        InvalidInputError: If the format cannot hold an image of this size or type.
     """
     ending = ending.lower()
+    check_kind(ending, pixels)
+    if ending == FLOAT:
+        return encode_exr(pixels)
     if ending in ONLY_8_BIT and pixels.dtype == np.uint16:
         # 65535 / 255 = 257; adding half of it rounds instead of cutting off.
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -133,9 +148,29 @@ def encode_image(ending: str, pixels: Image) -> bytes:
     return data.tobytes()
 
 
+def check_kind(ending: str, pixels: Image) -> None:
+    """Refuse to write linear light to files of displayed colours, and the reverse: each needs a choice of its own.
+
+    Raises:
+        InvalidInputError: If only one of pixels and ending is for floats.
+    """
+    is_float = pixels.dtype.kind == "f"
+    if is_float and ending.lower() != FLOAT:
+        raise InvalidInputError(f"{ending} cannot hold the linear light of OpenEXR images; write {FLOAT}")
+    if not is_float and ending.lower() == FLOAT:
+        raise InvalidInputError(
+            f"{FLOAT} is for linear light, and the source has none; .png and .tiff keep its 16 bits"
+        )
+
+
 def loss_in(ending: str, pixels: Image) -> str:
-    """Say what files with this ending cannot hold of these pixels, or give an empty text."""
+    """Say what files with this ending cannot hold of these pixels, or give an empty text.
+
+    Raises:
+        InvalidInputError: If they cannot hold them at all.
+    """
     ending = ending.lower()
+    check_kind(ending, pixels)
     lost = [
         text
         for text, is_lost in (
@@ -148,24 +183,26 @@ def loss_in(ending: str, pixels: Image) -> str:
 
 
 def alike(first: Image, second: Image) -> tuple[Image, Image]:
-    """Give two images the same kind: with alpha if one has it, 16 bits if one has them.
+    """Give two images the same kind: with alpha if one has it, with the richer samples of the two.
 
     Raises:
-        InvalidInputError: If their sizes differ.
+        InvalidInputError: If their sizes differ, or only one is of floats.
     """
     if first.shape[:2] != second.shape[:2]:
         raise InvalidInputError(
             f"both images must have the same size, got {first.shape[:2]} and {second.shape[:2]} (height, width)"
         )
+    if first.dtype.kind != second.dtype.kind:
+        raise InvalidInputError("both images must be linear light (OpenEXR), or neither")
     channels = max(first.shape[2], second.shape[2])
-    is_deep = np.uint16 in (first.dtype, second.dtype)
-    return _as_kind(first, channels, is_deep), _as_kind(second, channels, is_deep)
+    kind = np.promote_types(first.dtype, second.dtype)
+    return _as_kind(first, channels, kind), _as_kind(second, channels, kind)
 
 
 def list_images(folder: Path) -> list[Path]:
     """List the images of a folder in the order of the numbers in their names: 2 before 10.
 
-    Any numbering will do: with or without leading zeros, from any start, with gaps.
+    Any numbering will do: with or without leading zeros, from any start, in any steps.
 
     Raises:
         MediaError: If there is no such folder or no image in it.
@@ -228,10 +265,13 @@ def _orientation(data: bytes) -> int:
     return 1
 
 
-def _as_kind(pixels: Image, channels: int, is_deep: bool) -> Image:
-    if is_deep and pixels.dtype == np.uint8:
-        pixels = pixels.astype(np.uint16) * 257
+def _as_kind(pixels: Image, channels: int, kind: np.dtype[Any]) -> Image:
+    if kind.kind == "f":
+        pixels, opaque = pixels.astype(kind), 1
+    else:
+        pixels = pixels.astype(kind) * (257 if pixels.dtype != kind else 1)
+        opaque = np.iinfo(kind).max
     if channels == 4 and pixels.shape[2] == 3:
-        opaque = np.full((*pixels.shape[:2], 1), np.iinfo(pixels.dtype).max, pixels.dtype)
-        pixels = np.concatenate([pixels, opaque], axis=2)
+        alpha = np.full((*pixels.shape[:2], 1), opaque, kind)
+        pixels = np.concatenate([pixels, alpha], axis=2)
     return pixels

@@ -1,15 +1,19 @@
 """Outputs of the media room: known endings, errors in one line, folders that appear when complete."""
 
 import errno
-import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
+
 from uprnet.errors import MediaError, OutputExistsError
 from uprnet.files import check_output, write_whole
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""libav's format by the ending of a video file. AVI is not among them: it cannot hold exact or varying times."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """System errors that mean: the disk, the quota or the largest file of the file system is full."""
@@ -81,8 +85,8 @@ def complete_folder(path: Path, overwrite: bool) -> Iterator[Path]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, av.FFmpegError) as error:
         if error.errno in NO_ROOM:
-            raise MediaError(f"no space left on the disk while writing {path}; nothing was kept") from error
-        reason = os.strerror(error.errno) if error.errno else str(error)
+            raise MediaError(f"no space left on the disk while writing {path}") from error
+        reason = error.strerror or str(error)
         raise MediaError(f"cannot write {path}: {reason}") from error

@@ -1,54 +1,58 @@
-"""Folders of numbered images, read and written like videos."""
+"""Folders of numbered images, read like videos."""
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-
-import numpy as np
+from typing import Literal
 
 from uprnet.errors import MediaError
 from uprnet.media.colour import ColourTags, Image
-from uprnet.media.images import alike, encode_image, list_images, read_image
-from uprnet.media.output import complete_folder
+from uprnet.media.images import alike, list_images, read_image
+from uprnet.media.numbering import name_gaps, positions
 from uprnet.media.video import SourceFrame, VideoInfo
 
 logger = logging.getLogger(__name__)
 
-OUTPUT_ENDING = ".png"
-"""Frames are written without loss, with 8 or 16 bits, with or without alpha."""
-
-DIGITS = 8
-"""Length of the numbers that name output frames: enough for weeks of video."""
+Gaps = Literal["refuse", "fill", "close"]
+"""What happens where numbers are missing: the work is refused, the missing frames are made, or it goes on as if
+nothing were missing."""
 
 
 class FolderReader:
     """Iterate over the images of a folder as frames of a steady rate, in the order of their numbers.
 
+    Numbers may begin anywhere and go on in any steps. Where some are missing, say because a renderer broke off,
+    the sequence is refused unless ``gaps`` says what to do: with ``"fill"`` the images keep the times that their
+    numbers give them, so that frames are made for the missing ones; with ``"close"`` they follow each other.
+
     Convention:
-        Image i is shown from i / rate on. All have the kind of the first: a plain one among images with alpha
-        or 16 bits gets them.
+        The image at place i is shown from i / rate on. All have the kind of the first: a plain one among images with
+        alpha or 16 bits gets them.
 
     Args:
         folder: Folder of images.
         rate: Images per second.
+        gaps: What happens where numbers are missing.
 
     Attributes:
         info: What would be said of a video of these images.
+        kind: Type of the samples.
         warnings: What was converted, one line each.
 
     Raises:
-        MediaError: If there is no such folder, no image in it, or one cannot be read.
+        MediaError: If there is no such folder, no image in it, one cannot be read, two have the same number, or
+            numbers are missing and ``gaps`` is ``"refuse"``.
     """
 
-    def __init__(self, folder: Path, rate: Fraction) -> None:
+    def __init__(self, folder: Path, rate: Fraction, gaps: Gaps = "refuse") -> None:
         self.path = folder
         self.warnings: list[str] = []
         self._paths = list_images(folder)
+        self._places = self._find_places(gaps)
         self._first = self._read(self._paths[0])
         height, width, channels = self._first.shape
+        self.kind = self._first.dtype
         depth = 8 * self._first.itemsize
         self.info = VideoInfo(
             height=height,
@@ -56,7 +60,7 @@ class FolderReader:
             rate=rate,
             tick=1 / rate,
             start=Fraction(0),
-            duration=len(self._paths) / rate,
+            duration=(self._places[-1] + 1) / rate,
             frames=len(self._paths),
             codec=self._paths[0].suffix.lower().lstrip("."),
             pixel_format=f"rgb{'a' * (channels - 3)}{depth * channels}",
@@ -77,9 +81,26 @@ class FolderReader:
 
     def __iter__(self) -> Iterator[SourceFrame]:
         step = 1 / self.info.rate
-        for index, path in enumerate(self._paths):
+        for index, (place, path) in enumerate(zip(self._places, self._paths, strict=True)):
             image = self._first if index == 0 else self._like_first(self._read(path), path)
-            yield SourceFrame(index * step, step, image)
+            yield SourceFrame(place * step, step, image)
+
+    def _find_places(self, gaps: Gaps) -> list[int]:
+        """Give each image its place in time, or refuse."""
+        places = positions(self._paths)
+        if places is None:
+            if len(self._paths) > 1:
+                self._warn("the names have no evenly spaced numbers; the images are taken in the order of their names")
+            return list(range(len(self._paths)))
+        missing = name_gaps(self._paths, places)
+        if missing and gaps == "refuse":
+            raise MediaError(
+                f"{self.path} is missing frames {missing}; --gaps fill makes them, --gaps close goes on without them"
+            )
+        if missing:
+            how = "made from their neighbours" if gaps == "fill" else "passed over"
+            self._warn(f"missing and {how}: frames {missing}")
+        return places if gaps == "fill" else list(range(len(self._paths)))
 
     def _like_first(self, image: Image, path: Path) -> Image:
         first = self._first
@@ -99,43 +120,9 @@ class FolderReader:
     def _read(self, path: Path) -> Image:
         picture = read_image(path)
         if picture.note and not any(picture.note in text for text in self.warnings):
-            self.warnings.append(f"{path.name}, and perhaps others: {picture.note}")
-            logger.warning("%s", self.warnings[-1])
+            self._warn(f"{path.name}, and perhaps others: {picture.note}")
         return picture.pixels
 
-
-class FolderWriter:
-    """Write frames as numbered PNG images to a folder that appears when complete.
-
-    Use it as a context manager. Times are not kept: a folder has none.
-
-    Args:
-        path: The folder; see `complete_folder` for what happens to one that is there.
-        overwrite: Whether images of an earlier run may be replaced.
-
-    Raises:
-        OutputExistsError: If the folder holds anything and ``overwrite`` is False.
-        MediaError: If the folder above is missing, or the disk is full.
-    """
-
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        self.path = path
-        self.warnings: list[str] = []
-        self._overwrite = overwrite
-        self._count = 0
-        self._open = ExitStack()
-
-    def __enter__(self) -> "FolderWriter":
-        self._hidden = self._open.enter_context(complete_folder(self.path, self._overwrite))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-
-    def write(self, image: Image, pts: Fraction, duration: Fraction) -> None:  # noqa: ARG002 - as VideoWriter's
-        """Add a frame, ``(H, W, 3)`` or ``(H, W, 4)``, uint8 or uint16."""
-        name = f"{self._count:0{DIGITS}d}{OUTPUT_ENDING}"
-        (self._hidden / name).write_bytes(encode_image(OUTPUT_ENDING, np.ascontiguousarray(image)))
-        self._count += 1
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logger.warning("%s: %s", self.path.name, text)

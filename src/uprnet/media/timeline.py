@@ -40,6 +40,10 @@ MICROSECOND = Fraction(1, 1_000_000)
 """Tick that is used, with rounding, where no tick within ``MAX_TIME_SCALE`` fits all times."""
 
 
+BACKWARDS = Fraction(1)
+"""Seconds by which a time stamp must lie before the last one to begin a new count, as in spliced recordings."""
+
+
 class Timed(Protocol):
     """Anything that is shown from ``pts`` on, for ``duration`` seconds where that is known."""
 
@@ -53,6 +57,7 @@ class Timed(Protocol):
 
 
 F = TypeVar("F", bound=Timed)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,13 @@ class Timing:
         factor: Output frames per source frame, above 0; None with ``fps``.
         fps: Constant rate of the output in frames per second, above 0; None with ``factor``.
         slow: How many times slower time runs, above 0; 1 leaves it.
+        keep_timestamps: Whether every frame of the source must appear at its own time stamp: needs a whole factor.
     """
 
     factor: Fraction | None = None
     fps: Fraction | None = None
     slow: Fraction = Fraction(1)
+    keep_timestamps: bool = False
 
     def __post_init__(self) -> None:
         if (self.factor is None) == (self.fps is None):
@@ -96,15 +103,25 @@ class Timing:
         for name, value in (("factor", self.factor), ("fps", self.fps), ("slow", self.slow)):
             if value is not None and value <= 0:
                 raise InvalidInputError(f"{name} must be above 0, got {value}")
+        if self.keep_timestamps and (self.factor is None or self.factor.denominator != 1 or self.slow != 1):
+            asked = f"factor {self.factor}" if self.fps is None else f"fps {self.fps}"
+            asked += f" and slow {self.slow}" if self.slow != 1 else ""
+            raise InvalidInputError(f"keeping time stamps needs a whole factor and no slower time, got {asked}")
 
     @classmethod
     def choose(
-        cls, factor: Rational | None = None, fps: Rational | None = None, slow: Rational | None = None
+        cls,
+        factor: Rational | None = None,
+        fps: Rational | None = None,
+        slow: Rational | None = None,
+        *,
+        keep_timestamps: bool = False,
     ) -> "Timing":
         """Make a timing from what was given, each a whole number, a decimal or ``"60000/1001"``.
 
         Raises:
-            InvalidInputError: If a value is no number, not above 0, or both ``factor`` and ``fps`` are given.
+            InvalidInputError: If a value is no number, not above 0, both ``factor`` and ``fps`` are given, or
+                ``keep_timestamps`` does not go with the others.
 
         Example:
             >>> Timing.choose(fps=29.97).fps, Timing.choose(slow=4).factor, Timing.choose().factor
@@ -114,10 +131,10 @@ class Timing:
             raise InvalidInputError(f"give factor or fps, not both, got factor={factor} and fps={fps}")
         stretch = Fraction(1) if slow is None else as_rational(slow, "slow")
         if fps is not None:
-            return cls(fps=as_rate(fps), slow=stretch)
+            return cls(None, as_rate(fps), stretch, keep_timestamps)
         if factor is not None:
-            return cls(factor=as_rational(factor, "factor"), slow=stretch)
-        return cls(factor=DEFAULT_FACTOR if slow is None else stretch, slow=stretch)
+            return cls(as_rational(factor, "factor"), None, stretch, keep_timestamps)
+        return cls(DEFAULT_FACTOR if slow is None else stretch, None, stretch, keep_timestamps)
 
     def output_rate(self, source_rate: Fraction) -> Fraction:
         """Give the rate of the output, in frames per second; an average if the source's is one."""
@@ -128,6 +145,10 @@ class Timing:
         if self.fps is not None:
             return math.ceil(duration * self.slow * self.fps)
         return math.ceil(frames * self._factor)
+
+    def constant(self, source_rate: Fraction) -> "Timing":
+        """Give the same frames of a steady source by their rate, so that the gaps in one are filled at that rate."""
+        return Timing(fps=self.output_rate(source_rate), slow=self.slow)
 
     def time_base(self, start: Fraction, source_tick: Fraction) -> Fraction:
         """Give the coarsest tick of which every output time is a whole multiple.
@@ -199,16 +220,21 @@ def _shown_until(output: OutputFrame[F], end: Fraction) -> OutputFrame[F]:
 
 def _pairs(frames: Iterable[F], nominal: Fraction) -> Iterator[tuple[F, F | None, Fraction]]:
     """Yield each frame with the next one (None after the last) and how long it is shown."""
-    source = iter(frames)
-    left = next(source, None)
-    if left is None:
-        return
     span = nominal
-    for right in source:
-        span = right.pts - left.pts
+    for left, right in with_next(frames):
+        span = right.pts - left.pts if right is not None else left.duration or span
         yield left, right, span
-        left = right
-    yield left, None, left.duration or span
+
+
+def with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
+    """Yield each item with the one after it, None after the last."""
+    held: list[T] = []
+    for item in items:
+        if held:
+            yield held.pop(), item
+        held.append(item)
+    for last in held:
+        yield last, None
 
 
 class Clock:
@@ -217,6 +243,9 @@ class Clock:
     - A missing stamp is one nominal frame after the previous frame (0 for the first).
     - A frame whose stamp is not after that of the previous one could never be shown: it is left out, and
       counted in ``repeated``. All later frames keep their times, so the duration does not change.
+    - Stamps that jump back by more than `BACKWARDS` begin a new count: recordings were joined. The first frame of
+      the new count comes one nominal frame after the previous one, and all later ones move with it; by how many
+      seconds is in ``splices``, one entry for each jump.
     - A container with a coarse tick (Matroska: a millisecond) rounds the times of a steady rate such as
       24000/1001 unevenly. While every stamp is less than one tick away from the steady time, the steady time
       is used; from the first one that is not, the stamps themselves count. Times move by less than a tick.
@@ -224,33 +253,42 @@ class Clock:
     Args:
         rate: Nominal frames per second of the source.
         tick: Seconds per unit of the stamps.
+        keeps_stamps: Whether every stamp counts as it stands, even where it looks like a rounded one.
     """
 
-    def __init__(self, rate: Fraction, tick: Fraction) -> None:
+    def __init__(self, rate: Fraction, tick: Fraction, *, keeps_stamps: bool = False) -> None:
         self.missing = 0
         self.repeated = 0
+        self.splices: list[Fraction] = []
+        self._shift = Fraction(0)
         self._tick = tick
         self._step = 1 / rate
         # Only a well-known rate explains rounded stamps, and only if a tick is short against a frame.
-        self._is_steady = (
+        self._is_steady = not keeps_stamps and (
             rate.denominator in (1, 2, 1001) and self._step >= 4 * tick and (self._step / tick).denominator != 1
         )
+        self._counts_frames = self._is_steady
         self._last: Fraction | None = None
         self._anchor, self._since_anchor = Fraction(0), 0
 
     @property
     def tick(self) -> Fraction:
-        """Seconds of which all times given by this clock are whole multiples."""
-        return common_tick(self._tick, self._step) if self._is_steady or self.missing else self._tick
+        """Seconds of which all times are whole multiples; final once the first time was asked for."""
+        return common_tick(self._tick, self._step) if self._counts_frames else self._tick
 
     def time(self, stamp: int | None) -> Fraction | None:
         """Give the time of the next frame in seconds, or None if the frame must be left out."""
         last = self._last
         if stamp is None:
             self.missing += 1
-            time = Fraction(0) if last is None else last + self._step
+            self._counts_frames |= last is None
+            time = Fraction(0) if last is None else self._after(last)
         else:
-            time = stamp * self._tick
+            time = stamp * self._tick + self._shift
+            if last is not None and time < last - BACKWARDS:
+                self.splices.append(self._after(last) - time)
+                self._shift += self.splices[-1]
+                time = self._after(last)
         if last is not None and time <= last:
             self.repeated += 1
             return None
@@ -262,6 +300,10 @@ class Clock:
             self._anchor, self._since_anchor = time, 0
         self._last = time
         return time
+
+    def _after(self, time: Fraction) -> Fraction:
+        """Give the time one nominal frame later, in whole ticks unless frames are counted."""
+        return time + (self._step if self._counts_frames else max(round(self._step / self._tick), 1) * self._tick)
 
     def duration(self, ticks: int | None) -> Fraction | None:
         """Give the length of a frame in seconds, None where the decoder does not know it."""

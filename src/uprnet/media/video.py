@@ -1,36 +1,48 @@
 """Read videos: frames as RGB arrays with exact times, one by one, and what the file says about itself.
 
 Convention:
-    Frames are ``(H, W, 3)`` RGB, uint8 where the video has 8 bits and uint16 (0..65535) where it has more, turned
-    upright if the file asks for a rotation. Times are seconds as `fractions.Fraction`.
+    Frames are ``(H, W, 3)`` RGB, or ``(H, W, 4)`` with alpha, uint8 where the video has 8 bits and uint16 (0..65535)
+    where it has more, turned upright if the file asks for it. Times are seconds as `fractions.Fraction`. The path ``-``
+    is standard input, read once from its beginning: anything that libav reads without seeking, such as y4m.
 """
 
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import av
-import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
-from av.stream import Disposition
-from av.video.stream import VideoStream
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from uprnet.errors import MediaError
-from uprnet.media.colour import ColourConverter, ColourTags, Image, depth_of
-from uprnet.media.timeline import DEFAULT_RATE, Clock, well_known
+from uprnet.media.colour import ColourConverter, ColourTags, Image
+from uprnet.media.decoding import Decoder, TimedPicture, deinterlaced
+from uprnet.media.hdr import HdrMetadata, dynamic_metadata
+from uprnet.media.orientation import Orientation
+from uprnet.media.pixel_format import Sampling
+from uprnet.media.stream import colour_of, declared_end, nominal_rate, video_stream
+from uprnet.media.timeline import DEFAULT_RATE, Clock, with_next
 
 logger = logging.getLogger(__name__)
 
 CUT_OFF = Fraction(1, 2)
 """Seconds by which a file may end before the length it declares without being called cut off."""
 
-UNSTAMPED_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "obu", "ivf", "yuv4mpegpipe", "rawvideo"}
-"""Raw streams (libav's names): no time stamps or no true length; their declared length is a guess."""
+EDIT_ROUNDING = Fraction(1, 200)
+"""Seconds by which the length of an MP4 track may be rounded: it counts in a unit of its own, such as 1/600."""
+
+STANDARD_INPUT = Path("-")
+"""Stands for standard input where a path is asked for."""
+
+INTERLACE_PROBE = 5
+"""Frames at the start that are looked at: a video is interlaced if more than half of them are."""
+
+THUMBNAIL_WIDTH = 256
+"""Largest width of a thumbnail in pixels: enough to tell cuts and repeated frames, cheap to make and compare."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,24 @@ class SourceFrame:
         pts: Time at which it appears, in seconds.
         duration: How long it is shown, in seconds, if the file says so.
         image: ``(H, W, 3)`` or ``(H, W, 4)``, uint8 or uint16, RGB(A).
+        thumbnail: ``(h, w, 3)``, uint8 RGB, as stored (not turned upright), `THUMBNAIL_WIDTH` wide at most; None
+            unless it was asked for.
     """
 
     pts: Fraction
     duration: Fraction | None
     image: Image
+    thumbnail: Image | None = None
+
+
+@dataclass(frozen=True)
+class SkippedFrame:
+    """A frame of which only the time, and perhaps the thumbnail, is wanted; otherwise like `SourceFrame`."""
+
+    pts: Fraction
+    duration: Fraction | None
+    thumbnail: Image | None = None
+    image: None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +78,8 @@ class VideoInfo:
     """What a video file says about itself, checked against its first frame.
 
     Attributes:
-        height: Height of an upright frame, in pixels.
-        width: Width of an upright frame, in pixels.
+        height: Height of a frame as it is given, in pixels.
+        width: Width of a frame as it is given, in pixels.
         rate: Nominal frames per second; the average where the rate varies.
         tick: Seconds of which all frame times are whole multiples.
         start: Time of the first frame, in seconds.
@@ -63,12 +88,15 @@ class VideoInfo:
         codec: libav's name of the video codec.
         pixel_format: libav's name of the stored pixel format.
         depth: Bits per sample.
-        has_alpha: Whether frames come with alpha as fourth channel.
+        has_alpha: Whether frames come with alpha as fourth channel, not premultiplied.
         colour: Colour tags.
-        rotation: Degrees counterclockwise by which stored frames are turned to be upright.
-        sample_aspect: Width of a pixel over its height, upright.
+        rotation: Degrees counterclockwise by which stored frames have to be turned to be upright: 0, 90, 180 or 270.
+        sample_aspect: Width of a pixel over its height, of a frame as it is given.
         audio: libav's names of the codecs of the audio tracks.
         other_tracks: Kinds of the tracks that are neither the video nor audio, such as ``subtitle``.
+        chroma: How colour is sampled, see `Sampling`; that of a folder is how a video of it is best stored.
+        hdr: Metadata of high dynamic range.
+        display_matrix: What turns and mirrors frames to be upright; empty if they are given so.
     """
 
     height: int
@@ -87,23 +115,32 @@ class VideoInfo:
     sample_aspect: Fraction
     audio: tuple[str, ...]
     other_tracks: tuple[str, ...]
+    chroma: str = "420"
+    hdr: HdrMetadata | None = None
+    display_matrix: tuple[int, ...] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """What is stored of each pixel."""
+        return Sampling(self.chroma, self.depth, self.has_alpha)
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a media file for reading.
+    """Open a media file, or standard input for ``-``, for reading.
 
     Raises:
         MediaError: If there is no such file or libav does not know what it is.
     """
-    if not path.exists():
+    if path != STANDARD_INPUT and not path.exists():
         raise MediaError(f"there is no file {path}")
     if path.is_dir():
         raise MediaError(f"{path} is a folder; a video file was expected")
+    # "file:" keeps libav from reading a colon in the name as a protocol.
+    url, name = ("pipe:0", "standard input") if path == STANDARD_INPUT else (f"file:{path}", str(path))
     try:
-        # "file:" keeps libav from reading a colon in the name as a protocol.
-        return av.open(f"file:{path}", "r", metadata_errors="replace")
+        return av.open(url, "r", metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise MediaError(f"{path} is not a readable video ({error.strerror})") from error
+        raise MediaError(f"{name} is not a readable video ({error.strerror})") from error
 
 
 class VideoReader:
@@ -113,43 +150,47 @@ class VideoReader:
     there. Both are said in ``warnings`` and logged.
 
     Args:
-        path: Video file.
+        path: Video file, or ``-`` for standard input.
+        deinterlace: Make whole pictures of an interlaced video, one for each frame (libav's bwdif). If the file calls
+            any of its first frames interlaced, those that it does are treated; if it calls none so, all are.
+        upright: Turn frames as they are to be seen. Otherwise they are given as stored, and ``info.display_matrix``
+            says how to turn them, for an output that says so again.
+        keeps_stamps: Take every time stamp as it stands, see `Clock`.
 
     Attributes:
         info: What the file says about itself.
         warnings: What was found wrong so far, one line each.
 
     Raises:
-        MediaError: If it is not a video, or no frame of it can be decoded.
+        MediaError: If it is not a video, no frame of it can be decoded, or it is interlaced and ``deinterlace`` is
+            False.
 
     Example:
         >>> with VideoReader(Path("clip.mp4")) as reader:  # doctest: +SKIP
         ...     times = [frame.pts for frame in reader]
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, deinterlace: bool = False, upright: bool = True, keeps_stamps: bool = False
+    ) -> None:
         self.path = path
+        self._is_upright = upright
         self.warnings: list[str] = []
-        self._damaged: list[Fraction | None] = []
-        self._last: Fraction | None = None
-        self._end_seen = Fraction(0)
+        self._interlaced, self._first_interlaced = 0, Fraction(0)
         self._container = open_container(path)
         try:
-            self._stream = _video_stream(self._container, path)
-            self._rate = _nominal_rate(self._stream, _is_unstamped(self._container))
-            self._clock = Clock(self._rate, self._stream.time_base or 1 / DEFAULT_RATE)
-            self._decoded = self._decode()
-            self._first = first = self._first_frame()
-            self.info = self._describe(*first)
+            self._stream = video_stream(self._container, path)
+            self._rate = nominal_rate(self._container, self._stream)
+            self._clock = Clock(self._rate, self._stream.time_base or 1 / DEFAULT_RATE, keeps_stamps=keeps_stamps)
+            self._decoder = Decoder(self._container, self._stream, self._clock)
+            self._frames = self._start(deinterlace)
         except BaseException:
             self._container.close()
             raise
-        stored = (first[0].height, first[0].width)
-        self._colours = ColourConverter(self.info.colour, *stored)
-        if any(part.is_alpha for part in first[0].format.components):
-            self._warn("the transparency of the video is dropped")
-        if first[0].interlaced_frame:
-            self._warn("the video is interlaced; new frames will show its combs")
+        self._colours = ColourConverter(self.info.colour, *self._stored_size)
+        if self._dynamic:
+            self._warn(f"{' and '.join(self._dynamic)} is dropped: it describes single frames, and new ones have none")
+        self._thumbnails = VideoReformatter()
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -159,75 +200,114 @@ class VideoReader:
     ) -> None:
         self.close()
 
+    @property
+    def splices(self) -> tuple[Fraction, ...]:
+        """Seconds by which times were moved at each place read so far where the clock of the file jumped back."""
+        return tuple(self._clock.splices)
+
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        size, is_scaled = (self._first[0].height, self._first[0].width), False
-        yield self._convert(*self._first)
-        for frame, pts in self._decoded:
-            if (frame.height, frame.width) != size and not is_scaled:
+        for frame, pts in self._pictures():
+            yield self._convert(frame, pts, with_thumbnail=False)
+
+    def frames(
+        self, skip: int = 0, *, since: Fraction | None = None, thumbnails: bool = False
+    ) -> Iterator[SourceFrame | SkippedFrame]:
+        """Iterate once over the frames, of which those at the start are decoded but not converted.
+
+        Args:
+            skip: Number of frames at the start whose image is not wanted: they come as `SkippedFrame`.
+            since: Time before which images are not wanted, in seconds; None for no such time.
+            thumbnails: Whether every frame, skipped or not, gets a thumbnail.
+        """
+        for index, (frame, pts) in enumerate(self._pictures()):
+            if index >= skip and (since is None or pts >= since):
+                yield self._convert(frame, pts, with_thumbnail=thumbnails)
+            else:
+                yield SkippedFrame(pts, self._length(frame), self._thumbnail(frame) if thumbnails else None)
+
+    def _start(self, deinterlace: bool) -> Iterator[TimedPicture]:
+        """Decode the first frames, describe the video by them and give all frames."""
+        decoded = self._decoder.frames()
+        ahead = list(islice(decoded, INTERLACE_PROBE))
+        if not ahead:
+            raise MediaError(f"no frame of {self.path} can be decoded; it is empty or damaged")
+        self._stored_size = (ahead[0][0].height, ahead[0][0].width)
+        self.info = self._describe(*ahead[0])
+        self._dynamic = dynamic_metadata(ahead[0][0])
+        flagged = sum(frame.interlaced_frame for frame, _ in ahead)
+        frames = chain(ahead, decoded)
+        if deinterlace:
+            return deinterlaced(frames, only_flagged=flagged > 0)
+        if 2 * flagged > len(ahead):
+            raise MediaError(f"{self.path} is interlaced; add --deinterlace to make whole pictures of its fields")
+        return frames
+
+    def _pictures(self) -> Iterator[TimedPicture]:
+        """Yield the decoded frames; note what is wrong with them and say it at the end."""
+        is_scaled = False
+        for (frame, pts), after in with_next(self._frames):
+            if after is None:
+                self._hold(frame, pts)
+            if (frame.height, frame.width) != self._stored_size and not is_scaled:
                 is_scaled = True
                 self._warn(f"the size changes at {_seconds(pts)}; all frames are scaled to the first size")
-            yield self._convert(frame, pts)
+            if frame.interlaced_frame:
+                self._first_interlaced = self._first_interlaced if self._interlaced else pts
+                self._interlaced += 1
+            yield frame, pts
         self._report()
 
-    def _first_frame(self) -> tuple[av.VideoFrame, Fraction]:
-        first = next(self._decoded, None)
-        if first is None:
-            raise MediaError(f"no frame of {self.path} can be decoded; it is empty or damaged")
-        return first
-
-    def _convert(self, frame: av.VideoFrame, pts: Fraction) -> SourceFrame:
+    def _convert(self, frame: av.VideoFrame, pts: Fraction, *, with_thumbnail: bool) -> SourceFrame:
         image = self._colours.to_rgb(frame)
-        if self.info.rotation:
-            image = np.ascontiguousarray(np.rot90(image, self.info.rotation // 90))
-        return SourceFrame(pts, self._clock.duration(frame.duration or None), image)
+        if self._is_upright:
+            image = self._orientation.upright(image)
+        return SourceFrame(pts, self._length(frame), image, self._thumbnail(frame) if with_thumbnail else None)
 
-    def _decode(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yield decoded frames that can be shown, with their times; note damage and go on."""
-        for packet in self._packets():
-            try:
-                frames = self._stream.decode(packet)
-            except av.error.DecoderNotFoundError as error:
-                raise MediaError(f"there is no decoder for the video in {self.path}") from error
-            except av.FFmpegError:
-                self._damaged.append(self._last)
-                continue
-            for frame in frames:
-                pts = self._clock.time(frame.pts)
-                if frame.is_corrupt:
-                    self._damaged.append(pts)
-                if pts is not None:
-                    self._last = pts
-                    yield frame, pts
+    def _hold(self, frame: av.VideoFrame, pts: Fraction) -> None:
+        """Let the last frame last until the end of the track.
 
-    def _packets(self) -> Iterator["Packet[VideoStream] | None"]:
-        """Yield the packets of the video, the last one empty: the decoder then gives what it held back."""
-        try:
-            for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base:
-                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
-                    self._end_seen = max(self._end_seen, end)
-                if packet.stream_index == self._stream.index and packet.size:
-                    yield cast("Packet[VideoStream]", packet)
-        except av.FFmpegError:
-            self._damaged.append(self._last)
-        yield None
+        Of a single frame MP4 says only how far decoding times lie apart, which is something else if there are B-frames.
+        """
+        stream, tick = self._stream, self._stream.time_base
+        if "mp4" not in self._container.format.name or not stream.duration or not tick or self.splices:
+            return
+        end = ((stream.start_time or 0) + stream.duration) * tick
+        is_whole = end - self._decoder.end <= CUT_OFF
+        if is_whole and end > pts and abs(end - pts - frame.duration * tick) > EDIT_ROUNDING:
+            frame.duration = round((end - pts) / tick)
+
+    def _length(self, frame: av.VideoFrame) -> Fraction | None:
+        return self._clock.duration(frame.duration or None)
+
+    def _thumbnail(self, frame: av.VideoFrame) -> Image:
+        height, width = self._stored_size
+        small = min(width, THUMBNAIL_WIDTH)
+        size = small, max(1, round(height * small / width))
+        return self._thumbnails.reformat(frame, *size, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
 
     def _report(self) -> None:
         """Say what was wrong, when all has been read."""
-        if self._damaged:
-            where = "at the start" if self._damaged[0] is None else f"at {_seconds(self._damaged[0])}"
-            self._warn(f"{len(self._damaged)} damaged packets, the first {where}; the other frames are kept")
+        damaged = self._decoder.damaged
+        if damaged:
+            where = "at the start" if damaged[0] is None else f"at {_seconds(damaged[0])}"
+            self._warn(f"damaged packets: {len(damaged)}, the first {where}; the other frames are kept")
+        if self._interlaced:
+            where = f"the first at {_seconds(self._first_interlaced)}"
+            self._warn(f"interlaced frames: {self._interlaced}, {where}; they show combs, --deinterlace mends them")
         if self._clock.repeated:
             self._warn(f"{self._clock.repeated} frames had no time of their own and are left out")
+        if self._clock.splices:
+            jumps = len(self._clock.splices)
+            self._warn(f"the clock jumps back {jumps} times, as where recordings are joined; all goes on without a gap")
         if self._clock.missing:
             self._warn(f"{self._clock.missing} frames had no time stamp; {self._rate} frames/s is assumed")
-        declared = _declared_end(self._container)
-        if declared is not None and declared - self._end_seen > CUT_OFF:
-            where = f"{_seconds(self._end_seen)} of {_seconds(declared)}"
+        declared = declared_end(self._container)
+        if declared is not None and declared - self._decoder.end > CUT_OFF:
+            where = f"{_seconds(self._decoder.end)} of {_seconds(declared)}"
             self._warn(f"the file breaks off at {where}; what could be decoded is kept")
 
     def _warn(self, text: str) -> None:
@@ -236,13 +316,15 @@ class VideoReader:
 
     def _describe(self, frame: av.VideoFrame, start: Fraction) -> VideoInfo:
         stream, container = self._stream, self._container
-        end = _declared_end(container)
+        end = declared_end(container)
         duration = None if end is None else end - start
         if stream.duration and stream.time_base and end is not None:
             duration = stream.duration * stream.time_base
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        rotation = round(frame.rotation / 90) * 90
-        is_turned = rotation % 180 != 0
+        sampling = Sampling.of(frame.format.name)
+        codec = stream.codec_context.codec.canonical_name
+        self._orientation = Orientation.of(frame)
+        is_turned = self._is_upright and self._orientation.is_turned
         others = [track.type for track in container.streams if track.type not in ("audio", "video")]
         return VideoInfo(
             height=frame.width if is_turned else frame.height,
@@ -252,53 +334,19 @@ class VideoReader:
             start=start,
             duration=duration,
             frames=stream.frames or (round(duration * self._rate) if duration else None),
-            codec=stream.codec_context.codec.canonical_name,
+            codec=codec,
             pixel_format=frame.format.name,
-            depth=depth_of(frame),
-            has_alpha=False,
-            colour=ColourTags.of(frame),
-            rotation=rotation,
+            depth=sampling.depth,
+            has_alpha=sampling.has_alpha,
+            colour=colour_of(frame, codec),
+            rotation=self._orientation.degrees,
             sample_aspect=1 / aspect if is_turned else aspect,
             audio=tuple(track.codec_context.name if track.codec_context else "?" for track in container.streams.audio),
             other_tracks=tuple(others),
+            chroma=sampling.chroma,
+            hdr=HdrMetadata.of(frame),
+            display_matrix=() if self._is_upright else self._orientation.matrix,
         )
-
-
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Give the first video track that is not the cover picture of a piece of music."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise MediaError(f"there is no decoder for the video in {path}")
-            stream.thread_type = "AUTO"
-            return stream
-    raise MediaError(f"there is no video track in {path}")
-
-
-def _nominal_rate(stream: VideoStream, is_unstamped: bool) -> Fraction:
-    """Give the rate that libav takes for the true one if the stamps bear it out, else the average."""
-    average, guessed = stream.average_rate, stream.guessed_rate and well_known(stream.guessed_rate)
-    if is_unstamped:
-        return stream.codec_context.framerate or guessed or DEFAULT_RATE
-    if not average or not guessed:
-        return average or guessed or DEFAULT_RATE
-    # Of a variable rate the guess is a common one nearby, or the resolution of the stamps.
-    drift = abs(1 / average - 1 / guessed) * stream.frames
-    is_near = abs(guessed / average - 1) < Fraction(1, 20)
-    return guessed if is_near and drift <= (stream.time_base or 0) else average
-
-
-def _is_unstamped(container: InputContainer) -> bool:
-    return not UNSTAMPED_FORMATS.isdisjoint(container.format.name.split(","))
-
-
-def _declared_end(container: InputContainer) -> Fraction | None:
-    """Give the time at which the file says it ends; None if it does not or only guesses."""
-    if not container.duration or _is_unstamped(container):
-        return None
-    # Matroska counts the length of a file from time 0, the others from its first time stamp.
-    start = 0 if "matroska" in container.format.name else container.start_time or 0
-    return Fraction(start + container.duration, av.time_base)
 
 
 def _seconds(time: Fraction) -> str:
