@@ -20,14 +20,13 @@ SHEET_FRAME = 24
 
 
 def make_demo(
-    output: Path, model: str, device: str, progress: Callable[[Progress], None], *, overwrite: bool = False
+    output: Path, interpolator: Interpolator, progress: Callable[[Progress], None], *, overwrite: bool = False
 ) -> list[Path]:
     """Write ``smooth.mp4``, the clip at 60 frames per second, and the pictures of one new frame.
 
     Args:
         output: The folder to write.
-        model: Name or path of the weights.
-        device: The torch device, or ``auto``.
+        interpolator: What makes the new frames.
         progress: Called after every output frame.
         overwrite: Whether the folder may hold files, and those of an earlier demo be replaced.
 
@@ -37,7 +36,6 @@ def make_demo(
     Raises:
         OutputExistsError: If the folder holds anything and ``overwrite`` is false.
     """
-    interpolator = Interpolator(model, device)
     with complete_folder(output, overwrite=overwrite) as hidden:
         interpolate_video(CLIP, hidden / "smooth.mp4", factor=2, interpolator=interpolator, progress=progress)
         with VideoReader(CLIP) as reader:

@@ -46,7 +46,7 @@ def write_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MediaError(f"no space left on the disk while writing {path}; nothing was kept") from error
+            raise MediaError(f"no space left on the disk while writing {path}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

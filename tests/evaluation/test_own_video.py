@@ -15,8 +15,6 @@ from uprnet.evaluation.own_video import CUTS, ENDS, STILL, VideoBenchmarkOptions
 from uprnet.evaluation.plot import curve, plot_over_time
 from uprnet.media.images import read_image
 
-pytest.importorskip("scenedetect")
-
 CARS = Path(__file__).parent.parent / "data" / "cars.h264"
 
 

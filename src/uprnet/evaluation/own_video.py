@@ -15,13 +15,14 @@ import numpy as np
 from uprnet import __version__
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.baselines import Minterpolate, blend, dis_flow, has_minterpolate, repeat
-from uprnet.evaluation.cuts import CutDetector
 from uprnet.evaluation.loop import FrameResult, evaluate, network_methods
 from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.report import Report
 from uprnet.evaluation.samples import Sample
 from uprnet.interpolate import Interpolator
 from uprnet.media.video import SourceFrame, VideoReader
+from uprnet.network.config import Engine, Precision
+from uprnet.pipeline.cuts import with_cuts
 
 FACTORS = (2, 4, 8)
 
@@ -48,6 +49,10 @@ class VideoBenchmarkOptions:
         limit: Measure the first so many pairs of each clip; all if None.
         longer_side: Shrink frames to this many pixels first, by averaging areas; None keeps their size.
         minterpolate: Measure ffmpeg's filter, too.
+        engine: What runs the convolutions, see `Interpolator`.
+        precision: auto, fp32, fp16 or bf16.
+        memory: Memory that the work may take, such as 4GiB; as much as is free if None.
+        compile: Compile the network first, see `Interpolator`.
     """
 
     clips: tuple[Path, ...]
@@ -57,6 +62,10 @@ class VideoBenchmarkOptions:
     limit: int | None = None
     longer_side: int | None = None
     minterpolate: bool = True
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    memory: str | None = None
+    compile: bool = False
 
 
 def run_video_benchmark(
@@ -75,7 +84,6 @@ def run_video_benchmark(
     Raises:
         InvalidInputError: If the request makes no sense, or nothing is left to measure.
         MediaError: If a video cannot be read.
-        MissingDependencyError: If PySceneDetect is not installed.
 
     Example:
         >>> report = run_video_benchmark(VideoBenchmarkOptions((Path("clip.mp4"),), limit=20))  # doctest: +SKIP
@@ -83,7 +91,14 @@ def run_video_benchmark(
         {'uprnet': 34.1, 'repeat': 27.9, 'blend': 30.2, 'DIS flow': 32.8, 'minterpolate': 32.0}
     """
     _check(options)
-    interpolator = Interpolator(options.model, options.device)
+    interpolator = Interpolator(
+        options.model,
+        options.device,
+        engine=options.engine,
+        precision=options.precision,
+        memory=options.memory,
+        compile=options.compile,
+    )
     methods = {**network_methods(interpolator), "repeat": repeat, "blend": blend, "DIS flow": dis_flow}
     left_out: Count[str] = Count()
     counter = Counter(sum(_pairs_of(clip, options) for clip in options.clips), progress)
@@ -164,13 +179,12 @@ def _samples(clip: Path, options: VideoBenchmarkOptions, left_out: Count[str]) -
 
 def _windows(reader: VideoReader, options: VideoBenchmarkOptions) -> Iterator[tuple[int, list[SourceFrame], bool]]:
     """Yield the number of the first frame, ``factor + 1`` frames, and whether there is a cut among them."""
-    is_cut_at = CutDetector()
     window: list[SourceFrame] = []
     cut = False
-    for index, frame in enumerate(reader):
-        image = _shrunk(frame.image[..., :3], options.longer_side)
-        cut = is_cut_at(image) or cut
-        window.append(replace(frame, image=image))
+    frames = (replace(frame, image=_shrunk(frame.image[..., :3], options.longer_side)) for frame in reader)
+    for index, (frame, is_cut) in enumerate(with_cuts(frames, lambda frame: frame.image)):
+        cut = cut or (is_cut and bool(window))
+        window.append(frame)
         if len(window) == options.factor + 1:
             yield index - options.factor, window, cut
             window, cut = window[-1:], False

@@ -14,29 +14,11 @@ import pytest
 from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.media.images import read_image, write_image
 from uprnet.media.video import SourceFrame, VideoReader
-from uprnet.pipeline import BATCH, interpolate_images, interpolate_video
+from uprnet.pipeline import interpolate_images, interpolate_video
+from uprnet.pipeline.work import BATCH
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 FILM = Fraction(24000, 1001)
-
-
-class Blend:
-    """Mix two images; remember what was asked."""
-
-    def __init__(self):
-        self.asked = []
-
-    def between(self, img0, img1, times):
-        assert all(0 <= t <= 1 for t in times)
-        assert img0.shape == img1.shape
-        assert img0.dtype == img1.dtype
-        self.asked.append((id(img0), id(img1), tuple(times)))
-        return [np.rint(img0 * (1 - t) + img1 * t).astype(img0.dtype) for t in times]
-
-
-@pytest.fixture
-def blend():
-    return Blend()
 
 
 def read(path):
@@ -78,7 +60,8 @@ class TestVideo:
         assert summary.frames_read == len(stamps)
         assert summary.frames_written == len(times) == summary.interpolated + summary.passed_through
         assert times[0] == start
-        assert abs(after[0].info.duration - summary.duration) <= Fraction(2, 1000)
+        # MP4 knows the length of a varying track with frames in another order to a fraction of a frame only.
+        assert abs(after[0].info.duration - summary.duration) <= Fraction(1, 100)
         if "fps" in options:
             fps = Fraction(options["fps"])
             assert times == [start + k / fps for k in range(len(times))]
@@ -135,8 +118,8 @@ class TestVideo:
         after, frames = read(tmp_path / "o.mp4")
         assert [frame.pts for frame in frames] == [Fraction(k, 25) for k in range(40)]
         assert after.info.audio == ()
-        assert any("sound is dropped" in text for text in summary.warnings)
-        assert "sound is dropped" in caplog.text
+        assert any("left out: time runs slower; --slow-audio" in text for text in summary.warnings)
+        assert caplog.text.count("--slow-audio") == 1
 
     def test_single_frame_is_held(self, make_clip, tmp_path, blend):
         summary = interpolate_video(make_clip("s.mp4", [0]), tmp_path / "o.mp4", interpolator=blend)
@@ -246,8 +229,8 @@ class TestFolders:
 
     def test_mixed_sizes(self, tmp_path, blend):
         folder = write_folder(tmp_path / "in")
-        write_image(folder / "frame_90.png", flat(1, size=(32, 50)))
-        with pytest.raises(MediaError, match=r"48x32; .*frame_90.png has 50x32"):
+        write_image(folder / "frame_12.png", flat(1, size=(32, 50)))
+        with pytest.raises(MediaError, match=r"48x32; .*frame_12.png has 50x32"):
             interpolate_video(folder, tmp_path / "out", interpolator=blend)
         assert [file.name for file in tmp_path.iterdir()] == ["in"]
 

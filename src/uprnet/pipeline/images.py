@@ -1,0 +1,90 @@
+"""Two images in, the images between them out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from uprnet.errors import InvalidInputError
+from uprnet.media.images import ENDINGS, alike, encode_image, loss_in, read_image
+from uprnet.media.output import check_file, complete_file, complete_folder
+from uprnet.media.timeline import Rational, as_rational
+from uprnet.pipeline.interpolator import PairInterpolator, default_interpolator, frames_between
+
+if TYPE_CHECKING:
+    from uprnet.interpolate import Interpolator
+
+logger = logging.getLogger(__name__)
+
+
+def interpolate_images(
+    path0: Path,
+    path1: Path,
+    output: Path,
+    times: Sequence[Rational] = (Fraction(1, 2),),
+    *,
+    overwrite: bool = False,
+    interpolator: PairInterpolator | None = None,
+    show: Path | None = None,
+) -> tuple[Path, ...]:
+    """Make images between two images and write them.
+
+    Images of different kind are brought to the richer one: 16 bits if one has them, alpha if one has it.
+
+    Args:
+        path0: Image at time 0.
+        path1: Image at time 1.
+        output: An image file for one time. For several, the same name with ``-1``, ``-2``, ... before the ending.
+        times: Moments in [0, 1]; 0 and 1 give the images themselves.
+        overwrite: Whether files that are there may be replaced.
+        interpolator: What makes the frames; the default network if None.
+        show: A new or empty folder for pictures of flow and masks (`uprnet.show`); needs an `uprnet.Interpolator`.
+
+    Returns:
+        The files written, one for each of ``times``. If one cannot be written, none is.
+
+    Raises:
+        InvalidInputError: If the sizes of the images differ, there are no times, or one is outside [0, 1].
+        MediaError: If an image cannot be read or written.
+
+    Example:
+        >>> interpolate_images(Path("a.png"), Path("b.png"), Path("mid.png"))  # doctest: +SKIP
+        (PosixPath('mid.png'),)
+    """
+    moments = [as_rational(t, "t") for t in times]
+    if not moments or not all(0 <= t <= 1 for t in moments):
+        raise InvalidInputError(f"one or more times in [0, 1] are needed, got {', '.join(map(str, times)) or 'none'}")
+    paths = _numbered(output, len(moments))
+    for path in paths:
+        check_file(path, ENDINGS, overwrite)
+    pictures = [read_image(path) for path in (path0, path1)]
+    for path, picture in zip((path0, path1), pictures, strict=True):
+        if picture.note:
+            logger.warning("%s: %s", path.name, picture.note)
+    img0, img1 = alike(pictures[0].pixels, pictures[1].pixels)
+    loss = loss_in(output.suffix, img0)
+    if loss:
+        logger.warning("%s: %s", output.name, loss)
+    interpolator = interpolator or default_interpolator()
+    made = frames_between(interpolator, img0, img1, [float(t) for t in moments])
+    with ExitStack() as stack:
+        if show is not None:
+            from uprnet.show import explain, write_pictures  # they need torch, which takes seconds to import
+
+            explained = explain(cast("Interpolator", interpolator), img0, img1, [float(t) for t in moments])
+            write_pictures(explained, stack.enter_context(complete_folder(show, overwrite)))
+        for path, image in zip(paths, made, strict=True):
+            hidden = stack.enter_context(complete_file(path, overwrite))
+            hidden.write_bytes(encode_image(path.suffix, image))
+    return tuple(paths)
+
+
+def _numbered(output: Path, count: int) -> list[Path]:
+    if count == 1:
+        return [output]
+    width = len(str(count))
+    return [output.with_name(f"{output.stem}-{number:0{width}d}{output.suffix}") for number in range(1, count + 1)]

@@ -1,0 +1,183 @@
+"""Decide what an output will be, and refuse what cannot work, before the first frame is made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from uprnet import __version__
+from uprnet.errors import InvalidInputError
+from uprnet.media.encoding import EncoderSettings, PictureFormat, choose_encoding
+from uprnet.media.images import ENDINGS, FLOAT, loss_in
+from uprnet.media.output import CONTAINERS, check_file
+from uprnet.media.sequence import FolderReader
+from uprnet.media.tracks import TrackPlan, plan_tracks
+from uprnet.media.video import VideoReader
+from uprnet.pipeline.options import SoundOptions
+from uprnet.pipeline.pipe import STANDARD_OUTPUT
+from uprnet.pipeline.preview import SideBySide
+from uprnet.pipeline.side_folder import MOVING, SideFolder, side_path
+from uprnet.pipeline.targets import FolderTarget, Target, VideoTarget, check_folder
+from uprnet.pipeline.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """The output that is asked for.
+
+    Attributes:
+        path: Video file, folder, or ``-``.
+        sound: What goes along with the picture.
+        encoder: How a video is encoded.
+        image_format: Ending of the images in a folder; None for that which suits the source.
+        overwrite: Whether what is there may be replaced.
+    """
+
+    path: Path
+    sound: SoundOptions
+    encoder: EncoderSettings
+    image_format: str | None
+    overwrite: bool
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether it is standard output."""
+        return self.path == STANDARD_OUTPUT
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of images: no ending, or a folder that is there."""
+        return not self.is_pipe and (self.path.is_dir() or not self.path.suffix)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a video file."""
+        return not (self.is_pipe or self.is_folder)
+
+    @property
+    def image_ending(self) -> str:
+        """Ending of the images that is asked for; empty if none is."""
+        return f".{self.image_format.lower().lstrip('.')}" if self.image_format else ""
+
+    def check(self, source: Path) -> None:
+        """Refuse an output that cannot be.
+
+        Raises:
+            InvalidInputError: If it is the source, or no images with this ending can be written.
+            OutputExistsError: If it is there and may not be replaced.
+            MediaError: If it has an unknown ending or its folder is missing.
+        """
+        if self.is_pipe:
+            return
+        if self.path.exists() and self.path.resolve() == source.resolve():
+            raise InvalidInputError(f"source and output must differ, both are {source}")
+        if not self.is_folder:
+            check_file(self.path, CONTAINERS, self.overwrite)
+        elif self.image_ending not in ("", *ENDINGS):
+            known = ", ".join(ending.lstrip(".") for ending in ENDINGS)
+            raise InvalidInputError(f"image_format must be one of {known}, got {self.image_format}")
+        elif not (side_path(self.path) / MOVING).exists():
+            check_folder(self.path, self.overwrite)
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """What the output will be.
+
+    Attributes:
+        settings: All of it that decides the bytes, as texts by name.
+        warnings: What of the source it will not have, one line each; they were logged.
+        target: Makes the place where frames go, given the folder for segments.
+    """
+
+    settings: dict[str, str]
+    warnings: tuple[str, ...]
+    target: Callable[[SideFolder], Target]
+
+
+def plan_output(request: OutputRequest, source: Path, task: Task, compose: SideBySide | None) -> OutputPlan:
+    """Decide how the frames of ``task`` are stored and what goes along; say to ``task`` whether alpha is wanted.
+
+    Raises:
+        MediaError: If the encoder or the container cannot hold it.
+    """
+    return _plan_folder(request, task) if request.is_folder else _plan_video(request, source, task, compose)
+
+
+def _plan_folder(request: OutputRequest, task: Task) -> OutputPlan:
+    info, kind = task.reader.info, _kind(task)
+    task.has_alpha = info.has_alpha
+    ending = request.image_ending or (FLOAT if kind.kind == "f" else ".png")
+    sample = np.zeros((1, 1, 4 if info.has_alpha else 3), kind)
+    warnings = [text for text in [loss_in(ending, sample)] if text]
+    if info.audio:
+        warnings.append("the sound is dropped: a folder has none")
+    if info.other_tracks:
+        warnings.append(f"tracks that are left out: {', '.join(info.other_tracks)}")
+
+    def target(side: SideFolder) -> Target:
+        return FolderTarget(request.path, side, ending, request.overwrite)
+
+    settings = {"image-format": ending, "uprnet": __version__}
+    return OutputPlan(settings, _said(request, tuple(warnings)), target)
+
+
+def picture_of(task: Task, compose: SideBySide | None) -> PictureFormat:
+    """Say what the frames of the output are."""
+    picture = PictureFormat.of(task.reader.info, task.rate, task.tick)
+    if compose is None:
+        return picture
+    height, width = compose.size
+    return replace(picture, height=height, width=width)
+
+
+def _plan_video(request: OutputRequest, source: Path, task: Task, compose: SideBySide | None) -> OutputPlan:
+    info = task.reader.info
+    if _kind(task).kind == "f":
+        raise InvalidInputError(f"no video holds the linear light of OpenEXR images; write a folder of {FLOAT} images")
+    ending = request.path.suffix.lower()
+    picture = picture_of(task, compose)
+    encoding = choose_encoding(ending, picture, request.encoder)
+    task.has_alpha = info.has_alpha and encoding.has_alpha
+    tracks = TrackPlan()
+    if isinstance(task.reader, VideoReader) and source.is_file():
+        tracks = plan_tracks(
+            source,
+            ending,
+            task.timing,
+            slow_audio=request.sound.slow_audio,
+            section=task.section.times(info),
+            policy=request.sound.tracks,
+        )
+    settings = {
+        "picture": str(picture),
+        "encoding": str(encoding),
+        "uprnet": __version__,
+        "libav": str(av.library_versions),
+    }
+
+    def target(side: SideFolder) -> Target:
+        return VideoTarget(request.path, side, picture, encoding, tracks, request.overwrite)
+
+    return OutputPlan(settings, (*_said(request, encoding.warnings), *tracks.warnings), target)
+
+
+def _kind(task: Task) -> np.dtype[Any]:
+    """Give the type of the samples of the source."""
+    if isinstance(task.reader, FolderReader):
+        return task.reader.kind
+    return np.dtype(np.uint16 if task.reader.info.depth > 8 else np.uint8)
+
+
+def _said(request: OutputRequest, warnings: tuple[str, ...]) -> tuple[str, ...]:
+    for text in warnings:
+        logger.warning("%s: %s", request.path.name, text)
+    return warnings
