@@ -18,6 +18,7 @@ from numba import typeof
 from torch import Tensor
 
 from uprnet.network.ops import cpu_kernels as kernels
+from uprnet.network.ops.backend import is_plain_call
 
 #: Multiply-adds or moves below which one thread is faster than several.
 _SINGLE_THREAD_WORK = 100_000
@@ -66,18 +67,20 @@ def _planes(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 3, 1, 2)
 
 
-@torch.library.custom_op("uprnet::splat_average_cpu", mutates_args=(), device_types="cpu")
-def _splat(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def _splat_now(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the warped tensor and the weights that arrived."""
     src, displacement = _rows(source), _rows(flow)
     out = torch.empty_like(src)
-    weight = src.new_empty(src.shape[:3])
+    weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
     height = src.shape[1]
-    furthest = displacement[..., 1].abs().nan_to_num(0, posinf=0).amax() if displacement.numel() else torch.zeros(())
-    reach = (furthest.clamp(max=height) + 1).to(torch.int64).view(1)
+    _in_bands(kernels.reach, height, displacement.numel(), displacement, lowest, highest)
     rows_at_once = max(1, _CACHED_BYTES * height // (src.nbytes or 1))
-    arrays = (src, displacement, reach, out, weight)
+    arrays = (src, displacement, lowest, highest, out, weight)
     _in_bands(kernels.splat, height, src.numel(), *arrays, rows_at_once=rows_at_once)
     return _planes(out), weight
+
+
+_splat = torch.library.custom_op("uprnet::splat_average_cpu", _splat_now, mutates_args=(), device_types="cpu")
 
 
 @_splat.register_fake
@@ -103,13 +106,15 @@ def _(grad: Tensor, source: Tensor, flow: Tensor, warped: Tensor, weight: Tensor
     return _planes(_rows(torch.empty_like(source))), _planes(_rows(torch.empty_like(flow)))
 
 
-@torch.library.custom_op("uprnet::cost_volume_cpu", mutates_args=(), device_types="cpu")
-def _cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
+def _cost_volume_now(features0: Tensor, features1: Tensor) -> Tensor:
     first, second = _rows(features0), _rows(features1)
     costs = first.new_empty(*first.shape[:3], kernels.NUM_DISPLACEMENTS)
     work = first.numel() * kernels.NUM_DISPLACEMENTS
     _in_bands(kernels.cost_volume, first.shape[1], work, first, second, costs)
     return _planes(costs)
+
+
+_cost_volume = torch.library.custom_op("uprnet::cost_volume_cpu", _cost_volume_now, mutates_args=(), device_types="cpu")
 
 
 @_cost_volume.register_fake
@@ -132,9 +137,8 @@ def _(grad: Tensor, features0: Tensor, features1: Tensor) -> tuple[Tensor, Tenso
     return _planes(_rows(torch.empty_like(features0))), _planes(_rows(torch.empty_like(features1)))
 
 
-@torch.library.custom_op("uprnet::prelu_cpu_", mutates_args=("tensor",), device_types="cpu")
 def prelu_(tensor: Tensor, slopes: Tensor) -> None:
-    """Apply PReLU to a channels-last ``(B, C, H, W)`` tensor in place; no gradient."""
+    """Apply PReLU to a channels-last ``(B, C, H, W)`` tensor in place; without gradient or tracing."""
     rows = tensor.permute(0, 2, 3, 1)
     _in_bands(kernels.prelu_, rows.shape[1], rows.numel(), rows, slopes)
 
@@ -161,11 +165,13 @@ _cost_volume.register_autograd(_cost_volume_autograd, setup_context=_cost_volume
 
 def splat_average(source: Tensor, flow: Tensor) -> Tensor:
     """Run the kernel of `uprnet.network.ops.splat_average` on checked float32 or float64 CPU tensors."""
-    warped: Tensor = _splat(source, flow)[0]
+    run = _splat_now if is_plain_call(source, flow) else _splat
+    warped: Tensor = run(source, flow)[0]
     return warped
 
 
 def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
     """Run the kernel of `uprnet.network.ops.cost_volume` on checked float32 or float64 CPU tensors."""
-    costs: Tensor = _cost_volume(features0, features1)
+    run = _cost_volume_now if is_plain_call(features0, features1) else _cost_volume
+    costs: Tensor = run(features0, features1)
     return costs

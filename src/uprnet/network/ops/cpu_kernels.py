@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+import numpy as np
+
+from uprnet.network.ops.jit import jit
+from uprnet.network.ops.vectors import add_scaled
 
 #: Largest displacement of the cost volume, in pixels of the features, in each direction (section 3.2 of the paper,
 #: as in PWC-Net). Numba bakes it into the compiled code.
@@ -22,18 +25,36 @@ NUM_DISPLACEMENTS = SIDE * SIDE
 _REORDER = {"reassoc", "contract"}
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def splat(source, flow, reach, out, weight, first, end):  # type: ignore[no-untyped-def]
+@jit()
+def reach(flow, lowest, highest, first, end):  # type: ignore[no-untyped-def]
+    """Write the smallest and largest finite dy of each row from ``first`` to ``end``; inf and -inf if there is none."""
+    batch, _, width, _ = flow.shape
+    real = flow.dtype.type
+    for b in range(batch):
+        for y in range(first, end):
+            low, high = real(np.inf), real(-np.inf)
+            for x in range(width):
+                dy = flow[b, y, x, 1]
+                if abs(dy) < real(np.inf):  # false for NaN, too
+                    low, high = min(low, dy), max(high, dy)
+            lowest[b, y], highest[b, y] = low, high
+
+
+@jit(fastmath={"contract"})
+def splat(source, flow, lowest, highest, out, weight, first, end):  # type: ignore[no-untyped-def]
     """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived.
 
-    ``reach[0]`` is the largest number of rows by which anything moves, so that far away rows need not be looked at.
+    ``lowest`` and ``highest`` are what `reach` writes: rows from which nothing comes here need not be looked at.
     """
     batch, height, width, channels = source.shape
     real = source.dtype.type
+    pixel = channels * source.itemsize
     for b in range(batch):
         weight[b, first:end] = 0
         out[b, first:end] = 0
-        for y in range(max(0, first - reach[0]), min(height, end + reach[0])):
+        for y in range(height):
+            if not (real(y) + highest[b, y] > first - 1 and real(y) + lowest[b, y] < end):
+                continue
             for x in range(width):
                 to_x = real(x) + flow[b, y, x, 0]
                 to_y = real(y) + flow[b, y, x, 1]
@@ -43,18 +64,18 @@ def splat(source, flow, reach, out, weight, first, end):  # type: ignore[no-unty
                 left, top = math.floor(to_x), math.floor(to_y)
                 right_weight, bottom_weight = to_x - real(left), to_y - real(top)
                 left_weight, top_weight = real(left + 1) - to_x, real(top + 1) - to_y
+                here = source.ctypes.data + ((b * height + y) * width + x) * pixel
                 for row in range(max(top, first), min(top + 2, end)):
                     row_weight = bottom_weight if row > top else top_weight
+                    there = out.ctypes.data + ((b * height + row) * width + left) * pixel
                     if left >= 0:
                         w = row_weight * left_weight
                         weight[b, row, left] += w
-                        for c in range(channels):
-                            out[b, row, left, c] += w * source[b, y, x, c]
+                        add_scaled(there, here, w, channels)
                     if left + 1 < width:
                         w = row_weight * right_weight
                         weight[b, row, left + 1] += w
-                        for c in range(channels):
-                            out[b, row, left + 1, c] += w * source[b, y, x, c]
+                        add_scaled(there + pixel, here, w, channels)
         for y in range(first, end):
             for x in range(width):
                 if weight[b, y, x] != 0:
@@ -63,7 +84,7 @@ def splat(source, flow, reach, out, weight, first, end):  # type: ignore[no-unty
                         out[b, y, x, c] *= w
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@jit(fastmath=_REORDER)
 def splat_backward(grad, source, flow, warped, weight, grad_source, grad_flow, first, end):  # type: ignore[no-untyped-def]
     """Write the gradients of the source pixels in rows ``first`` to ``end``.
 
@@ -99,7 +120,7 @@ def splat_backward(grad, source, flow, warped, weight, grad_source, grad_flow, f
                 grad_flow[b, y, x, 1] = grad_y
 
 
-@njit(nogil=True, cache=True, fastmath=_REORDER)
+@jit(fastmath=_REORDER)
 def cost_volume(features0, features1, costs, first, end):  # type: ignore[no-untyped-def]
     """Write rows ``first`` to ``end`` of the cost volume."""
     batch, height, width, channels = features0.shape
@@ -131,7 +152,7 @@ def cost_volume(features0, features1, costs, first, end):  # type: ignore[no-unt
                             costs[b, y, x, channel + dx + i] = cost * scale
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@jit(fastmath={"contract"})
 def cost_volume_backward(grad, features0, features1, grad0, grad1, first, end):  # type: ignore[no-untyped-def]
     """Write the gradients of both frames' features in rows ``first`` to ``end``."""
     batch, height, width, channels = features0.shape
@@ -158,7 +179,7 @@ def cost_volume_backward(grad, features0, features1, grad0, grad1, first, end): 
                             grad1[b, y, x, c] += to0 * features0[b, row, column, c]
 
 
-@njit(nogil=True, cache=True)
+@jit()
 def prelu_(tensor, slopes, first, end):  # type: ignore[no-untyped-def]
     """Multiply negative values in rows ``first`` to ``end`` by their channel's slope, in place."""
     batch, _, width, channels = tensor.shape

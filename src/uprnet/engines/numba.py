@@ -1,0 +1,311 @@
+"""The engine `numba`: convolutions compiled for this very processor, with nothing to install.
+
+Convolutions that follow each other directly form a chain. A chain is run stripe by stripe of rows, so that what passes
+from one to the next stays in the cache and never travels to memory and back; a stripe computes the few rows that its
+neighbours have, too, again. Stripes depend on sizes alone, so that the result is the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uprnet.engines import kernels
+from uprnet.engines.graph import Convolution, Graph
+from uprnet.network.ops import cpu
+from uprnet.network.ops.vectors import LANES, NUMBER, ROW_MULTIPLE, VECTOR
+
+#: Winograd's transform of three taps, at the points 0, 1, -1, 2, -2 and infinity.
+_THREE_TAPS = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
+
+#: Of two taps, at the points 0, 1, -1, 2 and infinity.
+_TWO_TAPS = torch.tensor([[3, 0], [-3, -3], [-1, 1], [1, 2], [0, 6]]).double() / 6
+
+#: Tiles, or pixels, that are worked on at once: their products stay in a core's own cache.
+CHUNK = ROW_MULTIPLE
+
+#: Rows of a stripe, at least, for each layer of the chain: fewer would compute much of the neighbours' rows again.
+MIN_ROWS = 8
+
+#: Bytes that pass from layer to layer within a stripe, about: two such pieces stay in the cache.
+STRIPE_BYTES = 2**21
+
+#: Fewer input channels than these are not worth Winograd's transforms.
+MIN_WINOGRAD_CHANNELS = 12
+
+_local = threading.local()
+
+
+def build(graph: Graph) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """Return a function that runs ``graph``: from its inputs, ``(B, C, H, W)`` each, to its outputs."""
+    return _Program(graph)
+
+
+class _Program:
+    """A graph, ready to run."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._chains = [_Chain(layers) for layers in _chains(graph)]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        graph = self._graph
+        known = dict(zip(graph.inputs, (_channels_last(tensor) for tensor in inputs), strict=True))
+        for name, slope in graph.rectified.items():
+            known[name] = F.leaky_relu(known[name], slope)
+        last_use = {name: chain for chain in self._chains for name in chain.reads}
+        for chain in self._chains:
+            known[chain.output] = chain.run(known)
+            for name in [name for name in known if last_use.get(name) is chain and name not in graph.outputs]:
+                del known[name]
+        return [known[name] for name in graph.outputs]
+
+
+def _chains(graph: Graph) -> list[list[Convolution]]:
+    """Split the layers where an output is needed by more than the next layer, or the size changes."""
+    uses = [name for layer in graph.layers for name in layer.inputs] + list(graph.outputs)
+    chains: list[list[Convolution]] = []
+    for layer in graph.layers:
+        before = chains[-1][-1].output if chains else ""
+        follows = before in layer.inputs and uses.count(before) == 1
+        if follows and layer.stride == 1:
+            chains[-1].append(layer)
+        else:
+            chains.append([layer])
+    return chains
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A layer's numbers as the kernels take them."""
+
+    layer: Convolution
+    is_winograd: bool
+    groups: int
+    taps: int
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    slopes: NDArray[np.float32]
+    panels: list[int]
+
+    @property
+    def stride(self) -> int:
+        """The stride of the convolution that is computed: a transposed one is four with stride 1."""
+        return 1 if self.layer.is_transposed else self.layer.stride
+
+    def scratch(self) -> int:
+        """Bytes that a kernel needs beside its inputs and outputs."""
+        inputs, _ = self.layer.channels
+        wide, out = -(-inputs // LANES), sum(self.panels) * self.groups
+        if self.is_winograd:
+            products, patch, phases = (36, 36, 1) if self.stride == 1 else (25, 81, 4)
+            return VECTOR * (16 + patch * wide + products * (CHUNK * (phases * wide + out) + 2))
+        rows = self.taps * ((CHUNK - 1) * self.stride + self.taps) * inputs * NUMBER
+        return VECTOR * (1 + CHUNK * out + 1) + rows
+
+
+def _prepare(layer: Convolution) -> _Prepared:
+    weight = layer.weight.double()
+    parts = _four_parts(weight) if layer.is_transposed else [weight]
+    outputs, inputs, taps, _ = parts[0].shape
+    vectors = -(-outputs // LANES)
+    padded = torch.zeros(len(parts), vectors * LANES, inputs, taps, taps, dtype=torch.float64)
+    padded[:, :outputs] = torch.stack(parts)
+    is_winograd = taps == 3 and (layer.is_transposed or inputs >= MIN_WINOGRAD_CHANNELS)
+    if not is_winograd:
+        products = [padded[0].permute(2, 3, 1, 0).flatten(0, 2)]
+    elif layer.stride == 2 and not layer.is_transposed:
+        products = _products_of_phases(padded[0])
+    else:
+        products = _products(padded)
+    panels = _panels(vectors)
+    widths = [LANES * width for width in panels]
+    pieces = [piece.flatten() for product in products for piece in torch.split(product, widths, dim=1)]
+    bias, slopes = torch.zeros(len(parts), vectors * LANES), torch.ones(len(parts), vectors * LANES)
+    bias[:, :outputs] = layer.bias
+    if layer.slopes is not None:
+        slopes[:, :outputs] = layer.slopes
+    return _Prepared(
+        layer, is_winograd, len(parts), taps, torch.cat(pieces).float().numpy(), bias.numpy(), slopes.numpy(), panels
+    )
+
+
+def _products(weights: Tensor) -> list[Tensor]:
+    """Return the matrices ``(inputs, outputs)`` of Winograd's 36 products, in each the groups one by one.
+
+    ``weights`` are ``(groups, outputs, inputs, 3, 3)``; of the four groups of a transposed convolution, products that
+    are zero are left out.
+    """
+    spread = torch.einsum("ik,gockl,jl->ijgco", _THREE_TAPS, weights, _THREE_TAPS)
+    found = []
+    for y in range(6):
+        for x in range(6):
+            for group in range(len(weights)):
+                is_zero = len(weights) == 4 and (y == (0 if group // 2 else 5) or x == (0 if group % 2 else 5))
+                if not is_zero:
+                    found.append(spread[y, x, group])
+    return found
+
+
+def _products_of_phases(weight: Tensor) -> list[Tensor]:
+    """Return the matrices ``(phases * inputs, outputs)`` of the 25 products of a convolution with stride 2.
+
+    A phase is what the convolution does with even or odd rows and columns of the input: an output needs the odd ones on
+    both sides of it, by taps 0 and 2, and the even one, by tap 1. One tap has no product at infinity.
+    """
+    taps = weight.new_tensor([[[1, 0, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 0]]])  # parity, tap of two, tap of three
+    spread = torch.einsum("ik,ykm,ocmn,xln,jl->ijyxco", _TWO_TAPS, taps, weight, taps, _TWO_TAPS)
+    return [spread[i, j, : 1 if i == 4 else 2, : 1 if j == 4 else 2].flatten(0, 2) for i in range(5) for j in range(5)]
+
+
+def _four_parts(weight: Tensor) -> list[Tensor]:
+    """Turn a transposed convolution of 4 x 4 taps into four of 3 x 3 taps, one for each of 2 x 2 output pixels.
+
+    An even output reads input 0 by tap 1 and input -1 by tap 3, an odd one input 0 by tap 2 and input 1 by tap 0.
+    """
+    inputs, outputs = weight.shape[:2]
+    taps = {0: ((0, 3), (1, 1)), 1: ((1, 2), (2, 0))}
+    parts = []
+    for odd_y in (0, 1):
+        for odd_x in (0, 1):
+            part = weight.new_zeros(outputs, inputs, 3, 3)
+            for y, tap_y in taps[odd_y]:
+                for x, tap_x in taps[odd_x]:
+                    part[:, :, y, x] = weight[:, :, tap_y, tap_x].T
+            parts.append(part)
+    return parts
+
+
+def _panels(vectors: int) -> list[int]:
+    """Split a row of vectors into panels of at most 4, as even as possible."""
+    count = -(-vectors // 4)
+    return [vectors // count + (i < vectors % count) for i in range(count)]
+
+
+class _Chain:
+    """Layers of which each reads the one before, and nobody else does."""
+
+    def __init__(self, layers: Sequence[Convolution]) -> None:
+        self._layers = [_prepare(layer) for layer in layers]
+        self.output = layers[-1].output
+        inner = {layer.output for layer in layers[:-1]}
+        self.reads = [name for layer in layers for name in layer.inputs if name not in inner]
+        self._panels = np.array([width for layer in self._layers for width in layer.panels], np.int64)
+        self._scratch = -(-max(layer.scratch() for layer in self._layers) // VECTOR) * VECTOR
+
+    def run(self, known: dict[str, Tensor]) -> Tensor:
+        """Return the output of the last layer."""
+        batch, _, height, width = known[self._layers[0].layer.inputs[0]].shape
+        table = np.zeros((len(self._layers), kernels.LAYER_COLUMNS), np.int64)
+        inputs: list[list[int]] = []
+        panels = link_pixel = 0
+        for row, prepared in zip(table, self._layers, strict=True):
+            layer = prepared.layer
+            channels_in, channels_out = layer.channels
+            first, is_first = len(inputs), not inputs
+            inputs += [_row(known[name]) if name in known else [0, 0, 0, 0, channels_in] for name in layer.inputs]
+            _set_linked_channels(inputs[first:], channels_in)
+            numbers = (prepared.weights, prepared.bias, prepared.slopes)
+            row[:] = (
+                prepared.is_winograd,
+                height,
+                width,
+                channels_in,
+                channels_out,
+                prepared.groups,
+                prepared.taps,
+                prepared.stride,
+                CHUNK,
+                *(array.ctypes.data for array in numbers),
+                first,
+                len(inputs),
+                panels,
+                panels := panels + len(prepared.panels),
+                is_first
+                and prepared.is_winograd
+                and prepared.stride == 1
+                and prepared.groups == 1
+                and _are_thin(inputs),
+            )
+            if is_first:
+                link_pixel = -(-channels_in // LANES) * VECTOR
+            if layer.is_transposed:
+                height, width = 2 * height, 2 * width
+            else:
+                height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
+            link_pixel = max(link_pixel, -(-channels_out // LANES) * VECTOR)
+        out = torch.empty(batch, height, width, channels_out).permute(0, 3, 1, 2)
+        rows = _stripe_rows(height, len(self._layers), width * link_pixel)
+        link = (rows + 2 * len(self._layers) + 2) * width * link_pixel + VECTOR  # bytes
+        tables = (table, np.array(inputs, np.int64), self._panels, np.array(_row(out), np.int64))
+        jobs = deque((item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows))
+
+        def work() -> None:
+            memory = _memory(self._scratch + 3 * link)
+            while jobs:
+                try:
+                    job = jobs.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
+
+        threads = min(torch.get_num_threads(), len(jobs))
+        helpers = [cpu._pool(threads).submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
+        return out
+
+
+def _stripe_rows(height: int, layers: int, row_bytes: int) -> int:
+    """Return the rows of a stripe: whole tiles, and even, because a transposed convolution makes two at a time.
+
+    The number of stripes is about a power of two, so that threads have equal shares.
+    """
+    rows, stripes = height, 1
+    while rows * row_bytes > STRIPE_BYTES and -(-height // (2 * stripes)) >= MIN_ROWS * layers:
+        stripes *= 2
+        rows = -(-height // stripes)
+        rows += -rows % 4
+    return rows
+
+
+def _are_thin(inputs: list[list[int]]) -> bool:
+    """Return whether inputs fill fewer vectors side by side than one by one."""
+    channels = [row[kernels.CHANNELS] for row in inputs]
+    return -(-sum(channels) // LANES) < sum(-(-count // LANES) for count in channels)
+
+
+def _set_linked_channels(rows: list[list[int]], channels: int) -> None:
+    """Give the input that is the output of the layer before its channels: what the others leave."""
+    for row in rows:
+        if row[kernels.ADDRESS] == 0:
+            row[kernels.CHANNELS] = channels - sum(other[kernels.CHANNELS] for other in rows if other is not row)
+
+
+def _row(tensor: Tensor) -> list[int]:
+    """Return a tensor's row in a table of tensors."""
+    item, _, row, pixel = (NUMBER * stride for stride in tensor.stride())
+    return [tensor.data_ptr(), item, row, pixel, tensor.shape[1]]
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Return the tensor with the channels of a pixel side by side: itself, or a copy."""
+    return tensor if tensor.stride(1) == 1 else tensor.contiguous(memory_format=torch.channels_last)
+
+
+def _memory(size: int) -> int:
+    """Return the address of this thread's own ``size`` bytes, which start with a whole vector."""
+    memory: NDArray[np.uint8] | None = getattr(_local, "memory", None)
+    if memory is None or memory.size < size + VECTOR:
+        memory = _local.memory = np.zeros(size + VECTOR, np.uint8)
+    address: int = memory.ctypes.data
+    return -(-address // VECTOR) * VECTOR

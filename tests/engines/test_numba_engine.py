@@ -1,0 +1,117 @@
+"""The engine numba: each kind of convolution against torch's, at shapes that touch every edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from uprnet.engines import numba as engine
+from uprnet.engines.graph import Convolution, Graph
+from uprnet.network.ops.vectors import LANES
+
+
+def layer(
+    output: str,
+    inputs: tuple[str, ...],
+    sizes: tuple[int, int],
+    taps: int = 3,
+    stride: int = 1,
+    transposed: bool = False,
+) -> Convolution:
+    generator = torch.Generator().manual_seed(sum(sizes) + taps)
+    channels_in, channels_out = sizes
+    shape = (channels_in, channels_out, 4, 4) if transposed else (channels_out, channels_in, taps, taps)
+    weight = torch.randn(shape, generator=generator) / (channels_in * taps * taps) ** 0.5
+    bias, slopes = torch.randn(channels_out, generator=generator), torch.rand(channels_out, generator=generator)
+    return Convolution(output, inputs, weight, bias, 2 if transposed else stride, transposed, slopes)
+
+
+def by_torch(layer: Convolution, inputs: list[torch.Tensor]) -> torch.Tensor:
+    joined = torch.cat(inputs, dim=1)
+    if layer.is_transposed:
+        made = F.conv_transpose2d(joined, layer.weight, layer.bias, stride=2, padding=1)
+    else:
+        made = F.conv2d(joined, layer.weight, layer.bias, layer.stride, layer.weight.shape[-1] // 2)
+    return made if layer.slopes is None else F.prelu(made, layer.slopes)
+
+
+def picture(channels: int, height: int, width: int, batch: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(channels + height)
+    return torch.randn(batch, channels, height, width, generator=generator)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 3), (9, 30), (40, 17)])
+@pytest.mark.parametrize("channels", [(3, 5), (13, 8), (LANES, LANES), (LANES + 3, 2 * LANES + 1), (40, 7 * LANES)])
+@pytest.mark.parametrize("kind", ["3 x 3", "stride 2", "transposed", "1 x 1"])
+def test_convolutions_are_those_of_torch(kind: str, channels: tuple[int, int], size: tuple[int, int]):
+    settings: dict[str, Any] = {
+        "3 x 3": {},
+        "stride 2": {"stride": 2},
+        "transposed": {"transposed": True},
+        "1 x 1": {"taps": 1},
+    }[kind]
+    one = layer("y", ("x",), channels, **settings)
+    x = picture(channels[0], *size, batch=2)
+    (got,) = engine.build(Graph({"x": channels[0]}, (one,), ("y",), {}))([x])
+    torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
+
+
+def chain() -> tuple[Graph, dict[str, torch.Tensor]]:
+    """A transposed convolution, three that follow it, one of which reads another input, too."""
+    layers = (
+        layer("a", ("x",), (12, 16), transposed=True),
+        layer("b", ("a", "z"), (22, 24)),
+        layer("c", ("b",), (24, 20), taps=1),
+        layer("d", ("c",), (20, 8)),
+    )
+    return Graph({"x": 12, "z": 6}, layers, ("d",), {"z": 0.2}), {"x": picture(12, 35, 22), "z": picture(6, 70, 44)}
+
+
+def expected_of_chain(graph: Graph, known: dict[str, torch.Tensor]) -> torch.Tensor:
+    known = {**known, "z": F.leaky_relu(known["z"], 0.2)}
+    for one in graph.layers:
+        known[one.output] = by_torch(one, [known[name] for name in one.inputs])
+    return known["d"]
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_stripes_do_not_show(monkeypatch: pytest.MonkeyPatch, rows: int):
+    monkeypatch.setattr(engine, "MIN_ROWS", rows)
+    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
+    graph, known = chain()
+    (got,) = engine.build(graph)(list(known.values()))
+    torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=5e-5)
+
+
+def test_the_result_is_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
+    graph, known = chain()
+    run = engine.build(graph)
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        results.append(run(list(known.values()))[0])
+    assert torch.equal(*results)
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_arguments: Any) -> None:
+        raise MemoryError("no room")
+
+    graph, known = chain()
+    run = engine.build(graph)
+    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
+    monkeypatch.setattr(engine.kernels, "convolve", fail)
+    with pytest.raises(MemoryError, match="no room"):
+        run(list(known.values()))
+
+
+def test_slices_of_channels_are_read_in_place():
+    one = layer("y", ("x",), (16, 16))
+    whole = picture(21, 12, 20).contiguous(memory_format=torch.channels_last)
+    x = whole[:, 3:19]
+    (got,) = engine.build(Graph({"x": 16}, (one,), ("y",), {}))([x])
+    torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
