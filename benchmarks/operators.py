@@ -20,6 +20,14 @@ from uprnet.network.ops import cost_volume, splat_average, use_backend
 
 torch.manual_seed(0)
 
+#: What is timed: the operator, the sizes of its arguments, and the largest values of the second (motion, in pixels).
+CASES = {
+    "splat (1, 3, 480, 640)": (splat_average, (1, 3, 480, 640), (1, 2, 480, 640), 8.0),
+    "splat (1, 16, 480, 640)": (splat_average, (1, 16, 480, 640), (1, 2, 480, 640), 8.0),
+    "splat (1, 64, 120, 160)": (splat_average, (1, 64, 120, 160), (1, 2, 120, 160), 2.0),
+    "cost volume (1, 64, 120, 160)": (cost_volume, (1, 64, 120, 160), (1, 64, 120, 160), 1.0),
+}
+
 
 def seconds(run: Callable[[], object]) -> float:
     """Return the wall time of one call."""
@@ -51,26 +59,26 @@ def forward_and_backward(operator: Callable[[Tensor, Tensor], Tensor], first: Te
     operator(first, second).sum().backward()
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
-    reuse_freed_memory()  # as `Interpolator` and training do
-    cases = {
-        "splat (1, 3, 480, 640)": (splat_average, (1, 3, 480, 640), (1, 2, 480, 640), 8.0),
-        "splat (1, 16, 480, 640)": (splat_average, (1, 16, 480, 640), (1, 2, 480, 640), 8.0),
-        "splat (1, 64, 120, 160)": (splat_average, (1, 64, 120, 160), (1, 2, 120, 160), 2.0),
-        "cost volume (1, 64, 120, 160)": (cost_volume, (1, 64, 120, 160), (1, 64, 120, 160), 1.0),
-    }
-    table = Table(title=f"operators, {torch.get_num_threads()} threads, median of {repeats}")
+def operator_table(device: torch.device, repeats: int, calls: int = 1) -> Table:
+    """Time the kernels of ``device`` and the definitions; ``calls`` in a row hide what one launch costs."""
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    table = Table(title=f"operators, {where}, median of {repeats}")
     for column in ("operator", "pass", "kernel ms", "torch ms", "torch / kernel"):
         table.add_column(column, justify="right" if column != "operator" else "left")
-    for name, (operator, first_size, second_size, scale) in cases.items():
+    for name, (operator, first_size, second_size, scale) in CASES.items():
         channels_last = torch.channels_last
-        first = torch.randn(first_size).contiguous(memory_format=channels_last)
+        first = torch.randn(first_size).to(device, memory_format=channels_last)
         second = scale * smooth(second_size) if operator is splat_average else torch.randn(second_size)
-        second = second.contiguous(memory_format=channels_last)
+        second = second.to(device, memory_format=channels_last)
+
+        def repeated(call: Callable[[], object]) -> Callable[[], None]:
+            def run() -> None:
+                for _ in range(calls):
+                    call()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+
+            return run
 
         def definition(call: Callable[[], object]) -> Callable[[], None]:
             def run() -> None:
@@ -84,10 +92,19 @@ def main() -> None:
             "forward + backward": lambda: forward_and_backward(operator, first, second),  # noqa: B023
         }
         for label, call in passes.items():
-            result = medians({"kernel": call, "torch": definition(call)}, repeats)
-            kernel, plain = result["kernel"] * 1e3, result["torch"] * 1e3
-            table.add_row(name, label, f"{kernel:.1f}", f"{plain:.1f}", f"{plain / kernel:.1f}x")
-    Console().print(table)
+            result = medians({"kernel": repeated(call), "torch": definition(repeated(call))}, repeats)
+            kernel, plain = (result[kind] * 1e3 / calls for kind in ("kernel", "torch"))
+            table.add_row(name, label, f"{kernel:.3g}", f"{plain:.3g}", f"{plain / kernel:.1f}x")
+    return table
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    repeats = parser.parse_args().repeats
+    reuse_freed_memory()  # as `Interpolator` and training do
+    Console().print(operator_table(torch.device("cpu"), repeats))
 
 
 if __name__ == "__main__":

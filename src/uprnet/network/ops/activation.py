@@ -18,8 +18,10 @@ class PReLU(nn.PReLU):
     def forward(self, tensor: Tensor) -> Tensor:
         """Return ``tensor`` with negative values multiplied by their channel's slope; ``tensor`` may be reused."""
         in_place = (
-            not torch.is_grad_enabled()
+            not torch.compiler.is_compiling()  # a compiler fuses the plain one
+            and not torch.is_grad_enabled()
             and backend_for(tensor) == "kernel"
+            and type(tensor) is Tensor
             and tensor.dtype in (torch.float32, torch.float64)
             and tensor.is_contiguous(memory_format=torch.channels_last)
         )

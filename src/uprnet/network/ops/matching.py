@@ -47,13 +47,15 @@ def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
             "features0 and features1 must have the same size and type, "
             f"got {features0.dtype} {tuple(features0.shape)} and {features1.dtype} {tuple(features1.shape)}"
         )
+    backend = backend_for(features0)
+    if backend == "triton":
+        from uprnet.network.ops import triton  # imports an optional library
+
+        return triton.cost_volume(features0, features1)
     dtype = features0.dtype if features0.dtype == torch.float64 else torch.float32
     wide0, wide1 = features0.to(dtype), features1.to(dtype)
-    if backend_for(features0) == "kernel":
-        costs = cpu.cost_volume(wide0, wide1)
-    else:
-        costs = cost_volume_definition(wide0, wide1)
-    return costs.to(features0.dtype)
+    compute = cpu.cost_volume if backend == "kernel" else cost_volume_definition
+    return compute(wide0, wide1).to(features0.dtype)
 
 
 def cost_volume_definition(features0: Tensor, features1: Tensor) -> Tensor:

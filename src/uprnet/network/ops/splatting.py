@@ -10,7 +10,7 @@ from uprnet.network.ops import cpu
 from uprnet.network.ops.backend import backend_for
 
 
-def splat_average(source: Tensor, flow: Tensor) -> Tensor:
+def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
     """Forward-warp ``source`` along ``flow``, averaging what lands on the same pixel.
 
     The value at ``(x, y)`` moves to ``(x + dx, y + dy)`` and is shared among the four nearest target pixels
@@ -23,6 +23,8 @@ def splat_average(source: Tensor, flow: Tensor) -> Tensor:
     Args:
         source: Image or features, ``(B, C, H, W)``, floating.
         flow: Displacement of every source pixel, ``(B, 2, H, W)``.
+        first_row: Where ``source`` is some rows of a picture: the number of its first row there. A position is rounded
+            as far down the picture as it is, so that the rows get what the whole picture would give them, to the bit.
 
     Returns:
         The warped tensor, like ``source``. Differentiable in both arguments.
@@ -45,13 +47,25 @@ def splat_average(source: Tensor, flow: Tensor) -> Tensor:
     batch, _, height, width = source.shape
     if flow.shape != (batch, 2, height, width):
         raise InvalidInputError(f"flow must be {(batch, 2, height, width)}, got {tuple(flow.shape)}")
+    if first_row:
+        flow = _rounded_as_at(flow, first_row)
+    backend = backend_for(source)
+    if backend == "triton":
+        from uprnet.network.ops import triton  # imports an optional library
+
+        return triton.splat_average(source, flow)
     dtype = source.dtype if source.dtype == torch.float64 else torch.float32
     wide_source, wide_flow = source.to(dtype), flow.to(dtype)
-    if backend_for(source) == "kernel":
-        warped = cpu.splat_average(wide_source, wide_flow)
-    else:
-        warped = splat_average_definition(wide_source, wide_flow)
-    return warped.to(source.dtype)
+    compute = cpu.splat_average if backend == "kernel" else splat_average_definition
+    return compute(wide_source, wide_flow).to(source.dtype)
+
+
+def _rounded_as_at(flow: Tensor, first_row: int) -> Tensor:
+    """Return ``flow`` with dy as exact as it is when ``first_row`` is added to the rows that it is added to."""
+    dtype = torch.promote_types(flow.dtype, torch.float32)
+    rows = torch.arange(first_row, first_row + flow.shape[2], device=flow.device, dtype=dtype).view(-1, 1)
+    dx, dy = flow[:, :1].to(dtype), flow[:, 1:].to(dtype)
+    return torch.cat([dx, (rows + dy) - rows], dim=1)
 
 
 def splat_average_definition(source: Tensor, flow: Tensor) -> Tensor:
