@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from uprnet.errors import InvalidInputError
+
+#: What runs the convolutions: see `uprnet.engines`. ``auto`` takes the fastest for the device.
+Engine = Literal["auto", "torch", "numba", "ncnn", "openvino", "onnxruntime"]
+
+#: Floating type that the network computes in. ``auto`` is fp32 on the CPU.
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
 #: Base channels `c` of each named size. ``small`` is ours; the others are the paper's base, large and LARGE.
 SIZES: dict[str, int] = {"small": 8, "base": 16, "large": 24, "xlarge": 32}

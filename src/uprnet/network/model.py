@@ -60,6 +60,11 @@ class PyramidLevel(NamedTuple):
         """The features of the level's full size, ``(B, c, h, w)``."""
         return self.full[:, 3:]
 
+    @property
+    def has_features(self) -> bool:
+        """Whether there is more than the image, and maybe c2."""
+        return self.c1.shape[1] > 0
+
 
 class Features(NamedTuple):
     """What `UPRNet.encode` knows of a frame; ``levels[0]`` is full resolution, a skipped level is None."""
@@ -120,6 +125,32 @@ class Interpolation(NamedTuple):
 def resize(tensor: Tensor, scale: float) -> Tensor:
     """Resize ``(B, C, H, W)`` bilinearly by ``scale``, corners not aligned; values stay as they are."""
     return F.interpolate(tensor, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> PyramidLevel:
+    """Warp a frame's image and features, or some rows of them.
+
+    Args:
+        level: The image and its features.
+        flow: Displacement of every pixel, ``(B, 2, h, w)``, in pixels of the level's full size.
+        first_row: Number of the first of these rows, a multiple of 4.
+    """
+    half = 0.5 * resize(flow, 0.5)
+    quarter = 0.5 * resize(half, 0.5)
+    return PyramidLevel(
+        splat_average(level.full, flow, first_row),
+        splat_average(level.c1, half, first_row // 2),
+        splat_average(level.c2, quarter, first_row // 4),
+    )
+
+
+def _run(stage: nn.Sequential, parts: list[Tensor]) -> Tensor:
+    """Run ``stage`` on ``parts`` side by side; the list is emptied, so that nothing outlives its use."""
+    tensor = torch.cat(parts, dim=1)
+    parts.clear()
+    for layer in stage:
+        tensor = layer(tensor)
+    return tensor
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -202,22 +233,24 @@ class FrameSynthesis(nn.Module):
             layers += [_conv(width, width), PReLU(width)]
         return nn.Sequential(*layers)
 
-    def forward(self, images: Tensor, c0: TensorPair, c1: TensorPair, c2: TensorPair) -> Tensor:
+    def forward(self, images: tuple[Tensor, ...], c0: TensorPair, c1: TensorPair, c2: TensorPair) -> Tensor:
         """Return 5 channels before their sigmoids: residual (3), mask of img0, mask of img1.
 
         Args:
-            images: Coarse frame 3, warped images 3 + 3, images 3 + 3, flow_0t 2, flow_1t 2: ``(B, 19, h, w)``.
+            images: Coarse frame, both warped images, both images, ``(B, 3, h, w)`` each, and flow_0t with flow_1t,
+                ``(B, 4, h, w)``.
             c0: Warped full-size features of the two frames, ``(B, c, h, w)`` each.
             c1: Warped half-size features of the two frames, ``(B, 2c, h/2, w/2)`` each.
             c2: Warped quarter-size features of the two frames, ``(B, 4c, h/4, w/4)`` each.
         """
-        e0 = self.encode0(images)  # (B, d, h, w)
-        e1 = self.encode1(torch.cat([e0, *c0], dim=1))  # (B, 2d, h/2, w/2)
-        e2 = self.encode2(torch.cat([e1, *c1], dim=1))  # (B, 4d, h/4, w/4)
-        u1 = self.decode1(torch.cat([e2, *c2], dim=1))  # (B, 2d, h/2, w/2)
-        u2 = self.decode2(torch.cat([u1, e1], dim=1))  # (B, d, h, w)
-        u3 = self.decode3(torch.cat([u2, e0], dim=1))  # (B, d, h, w)
-        head: Tensor = self.head(u3)
+        e0 = _run(self.encode0, [*images])  # (B, d, h, w)
+        e1 = _run(self.encode1, [e0, *c0])  # (B, 2d, h/2, w/2)
+        e2 = _run(self.encode2, [e1, *c1])  # (B, 4d, h/4, w/4)
+        inner, middle, outer = [e2, *c2], [e1], [e0]
+        del e2, e1, e0  # the lists are their only holders now, and `_run` empties them
+        middle.insert(0, _run(self.decode1, inner))  # (B, 2d, h/2, w/2)
+        outer.insert(0, _run(self.decode2, middle))  # (B, d, h, w)
+        head: Tensor = self.head(_run(self.decode3, outer))  # (B, d, h, w) before the head
         return head
 
 
@@ -248,13 +281,15 @@ class UPRNet(nn.Module):
         Raises:
             InvalidInputError: If the image or the levels do not fit.
         """
-        _check_levels(image, num_levels, skip_finest)
+        check_levels(image, num_levels, skip_finest)
         levels: list[PyramidLevel | None] = [None] * num_levels
-        for index in {0, *range(skip_finest, num_levels)}:
-            shrunk = resize(image, 0.5**index) if index else image
-            c0, c1, c2 = self.encoder(shrunk)
-            levels[index] = PyramidLevel(torch.cat([shrunk, c0], dim=1), c1, c2)
+        for index in encoded_levels(num_levels, skip_finest):
+            levels[index] = self._encode_level(resize(image, 0.5**index) if index else image)
         return Features(levels, skip_finest)
+
+    def _encode_level(self, image: Tensor) -> PyramidLevel:
+        c0, c1, c2 = self.encoder(image)
+        return PyramidLevel(torch.cat([image, c0], dim=1), c1, c2)
 
     def estimate_motion(self, features0: Features, features1: Features) -> Motion:
         """Estimate the motion of a pair, both ways, from coarse to fine; it does not depend on ``t``."""
@@ -275,13 +310,16 @@ class UPRNet(nn.Module):
 
     def _refine_flow(self, c2_0: Tensor, c2_1: Tensor, flow: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Estimate a level's flow from its features, both warped to the middle by the flow so far."""
-        to_middle = 0.5 / FLOW_STRIDE * flow  # in pixels of the quarter grid
-        warped0 = splat_average(c2_0, to_middle[:, :2])
-        warped1 = splat_average(c2_1, to_middle[:, 2:])
+        warped0, warped1 = self._warp_to_middle(c2_0, c2_1, flow)
         refined: tuple[Tensor, Tensor] = self.flow_estimator(
             cost_volume(warped0, warped1), warped0, warped1, context, flow
         )
         return refined
+
+    @staticmethod
+    def _warp_to_middle(c2_0: Tensor, c2_1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        to_middle = 0.5 / FLOW_STRIDE * flow  # in pixels of the quarter grid
+        return splat_average(c2_0, to_middle[:, :2]), splat_average(c2_1, to_middle[:, 2:])
 
     def synthesize(self, features0: Features, features1: Features, motion: Motion, t: float | Tensor) -> Synthesis:
         """Make the frame at time ``t`` from what is known of the pair.
@@ -296,40 +334,57 @@ class UPRNet(nn.Module):
         time = torch.as_tensor(t, dtype=image.dtype, device=image.device).view(-1, 1, 1, 1)
         frames: list[Tensor | None] = [None] * len(features0.levels)
         synthesis: Synthesis | None = None
-        above = 0
         for index in features0.synthesizing:
             flow = motion.flows[index]
             assert flow is not None  # motion has every level that the features have
-            coarse = resize(synthesis.frame, 2 ** (above - index)) if synthesis else None
+            coarse = synthesis.frame if synthesis else None
             synthesis = self._synthesize_level(features0.level(index), features1.level(index), flow, time, coarse)
-            frames[index], above = synthesis.frame, index
+            frames[index] = synthesis.frame
         assert synthesis is not None
         return synthesis._replace(frames=frames)
 
     def _synthesize_level(
         self, level0: PyramidLevel, level1: PyramidLevel, flow: Tensor, t: Tensor, coarse: Tensor | None
     ) -> Synthesis:
-        flow0 = resize(flow, FLOW_STRIDE) * torch.cat([t, t, 1 - t, 1 - t], dim=1)  # flow_0t and flow_1t
-        flow1 = 0.5 * resize(flow0, 0.5)
-        flow2 = 0.5 * resize(flow1, 0.5)
+        flow = resize(flow, FLOW_STRIDE) * torch.cat([t, t, 1 - t, 1 - t], dim=1)  # flow_0t and flow_1t
+        if coarse is not None:
+            coarse = resize(coarse, flow.shape[-1] // coarse.shape[-1])
+        warped0, warped1 = warp_level(level0, flow[:, :2]), warp_level(level1, flow[:, 2:])
+        return self.compose(level0.image, level1.image, warped0, warped1, flow, t, coarse)
 
-        def warp_both(source0: Tensor, source1: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-            return splat_average(source0, flow[:, :2]), splat_average(source1, flow[:, 2:])
+    def compose(
+        self,
+        image0: Tensor,
+        image1: Tensor,
+        warped0: PyramidLevel,
+        warped1: PyramidLevel,
+        flow: Tensor,
+        t: Tensor,
+        coarse: Tensor | None,
+    ) -> Synthesis:
+        """Make the frame of a level, or of some rows of it, from both frames warped to time ``t``.
 
-        full0, full1 = warp_both(level0.full, level1.full, flow0)
-        warped0, warped1 = full0[:, :3], full1[:, :3]
+        Args:
+            image0: The first image, ``(B, 3, h, w)``.
+            image1: The second image, ``(B, 3, h, w)``.
+            warped0: The first frame's image and features, warped.
+            warped1: The second frame's.
+            flow: Flow that warped them, flow_0t and flow_1t, ``(B, 4, h, w)``.
+            t: Time, ``(B, 1, 1, 1)`` or ``(1, 1, 1, 1)``.
+            coarse: The coarser level's frame at this level's size; None at the coarsest level.
+        """
         if coarse is None:
-            coarse = (1 - t) * warped0 + t * warped1
+            coarse = (1 - t) * warped0.image + t * warped1.image
         head = self.synthesis(
-            torch.cat([coarse, warped0, warped1, level0.image, level1.image, flow0], dim=1),
-            (full0[:, 3:], full1[:, 3:]),
-            warp_both(level0.c1, level1.c1, flow1),
-            warp_both(level0.c2, level1.c2, flow2),
+            (coarse, warped0.image, warped1.image, image0, image1, flow),
+            (warped0.c0, warped1.c0),
+            (warped0.c1, warped1.c1),
+            (warped0.c2, warped1.c2),
         )
-        residual = 2 * torch.sigmoid(head[:, :3]) - 1
-        mask0, mask1 = torch.sigmoid(head[:, 3:4]), torch.sigmoid(head[:, 4:5])
+        shares = torch.sigmoid(head)
+        residual, mask0, mask1 = 2 * shares[:, :3] - 1, shares[:, 3:4], shares[:, 4:5]
         weight0, weight1 = mask0 * (1 - t), mask1 * t
-        merged = (warped0 * weight0 + warped1 * weight1) / (weight0 + weight1)
+        merged = torch.lerp(warped1.image, warped0.image, weight0 / (weight0 + weight1))  # their weighted mean
         frame = (merged + residual).clamp(0, 1)
         return Synthesis(frame, merged, residual, mask0, mask1, [])
 
@@ -359,7 +414,13 @@ class UPRNet(nn.Module):
         return Interpolation(frame, *motion.full_resolution())
 
 
-def _check_levels(image: Tensor, num_levels: int, skip_finest: int) -> None:
+def encoded_levels(num_levels: int, skip_finest: int) -> list[int]:
+    """Return the levels that a frame is encoded at, finest first."""
+    return sorted({0, *range(skip_finest, num_levels)})
+
+
+def check_levels(image: Tensor, num_levels: int, skip_finest: int) -> None:
+    """Refuse levels that do not go together, or do not fit the image."""
     if num_levels < 1 or not 0 <= skip_finest < num_levels:
         raise InvalidInputError(
             "num_levels must be at least 1 and skip_finest from 0 to num_levels - 1, "
