@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,7 @@ def train(
         resume: Go on where the run in the recipe's folder stopped.
         config: The run.
     """
+    logging.getLogger("uprnet.training").setLevel(logging.INFO)  # without a terminal the metrics are logged
     result = run_training(config, resume=resume)
     stderr.print(f"{result.step} steps, best score {result.score:.2f} dB, {result.bad_steps} steps skipped")
     stdout.print(Path(config.run))

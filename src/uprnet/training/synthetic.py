@@ -79,19 +79,21 @@ class SyntheticMotion:
         self.config = config
         self._textures = Textures(Path(config.photos) if config.photos else None, held_out)
 
-    def sample(self, size: int, rng: np.random.Generator, motion_scale: float = 1.0) -> Sample:
+    def sample(self, size: int, rng: np.random.Generator, motion_scale: float = 1.0, t: float | None = None) -> Sample:
         """Draw one scene.
 
         Args:
             size: Side of the frames, in pixels.
             rng: Source of all randomness: equal generators give equal scenes.
             motion_scale: Factor on all motion; a curriculum lets it grow to 1.
+            t: Time of the target in (0, 1); by default drawn as `SyntheticConfig.middle` says.
 
         Returns:
             The frames, ``t`` and both flows.
         """
         config = self.config
-        t = 0.5 if rng.random() < config.middle else float(rng.uniform(0.05, 0.95))
+        drawn = 0.5 if rng.random() < config.middle else float(rng.uniform(0.05, 0.95))
+        t = drawn if t is None else t
         layers = self._draw_layers(size, rng, motion_scale)
         shutter = float(rng.uniform(0.1, 0.4)) if rng.random() < config.motion_blur else 0.0
         frames = [_expose(layers, time, size, shutter) for time in (0.0, t, 1.0)]

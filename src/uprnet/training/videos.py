@@ -28,6 +28,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".
 CACHE_VERSION = 1  # raised when what a cache file holds changes
 
 THUMBNAIL_SIDE = 192  # pixels of the longer side at which motion is measured
+FINGERPRINT_BYTES = 65_536  # of the start of each file, which tell clips of one name and size apart
 CELL = 32  # pixels of a cached frame for which one motion is kept
 CUT_RESIDUAL = 12.0  # of 255: mean difference that motion does not explain, above which a cut is suspected
 CUT_RATIO = 3.0  # times the median of its neighbours that the difference at a cut is
@@ -224,9 +225,7 @@ def _is_held_out(path: Path, index: int, config: VideoConfig, count: int) -> boo
 def _load(path: Path, config: VideoConfig) -> Clip | None:
     """Map a clip from the cache, after putting it there if needed; None if it cannot be read."""
     cache = Path(config.cache)
-    state = path.stat()
-    identity = f"{CACHE_VERSION} {path.resolve()} {state.st_size} {state.st_mtime_ns} {config.max_side}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    key = _fingerprint(path, config.max_side)
     pixels, measured = cache / f"{path.name}-{key}.rgb", cache / f"{path.name}-{key}.npz"
     if not measured.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -243,6 +242,16 @@ def _load(path: Path, config: VideoConfig) -> Clip | None:
         frames = np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape)
         usable = _usable(facts["difference"], facts["residual"])
         return Clip(path.name, frames, facts["times"], facts["motion"].astype(np.float32), usable)
+
+
+def _fingerprint(path: Path, max_side: int) -> str:
+    """Name what a cache entry is made from: not by path and date, so that moved or copied data keep their cache."""
+    identity = hashlib.sha256(f"{CACHE_VERSION} {max_side}".encode())
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        identity.update(f"{file.name} {file.stat().st_size}".encode())
+        with file.open("rb") as content:
+            identity.update(content.read(FINGERPRINT_BYTES))
+    return identity.hexdigest()[:12]
 
 
 def _decode(path: Path, max_side: int, pixels: Path, measured: Path) -> None:
