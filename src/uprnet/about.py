@@ -17,13 +17,14 @@ from uprnet.network.weights import EMBEDDED_FOLDER, load_model, read_metadata
 def facts() -> dict[str, str]:
     """Return name and value of each fact, in the order in which they are worth reading."""
     device = pick_device()
-    kernels = f"numba {numba.__version__}" if backend_for(torch.empty(0, device=device)) == "kernel" else "plain torch"
+    backend = backend_for(torch.empty(0, device=device))
+    names = {"kernel": f"numba {numba.__version__}", "triton": "Triton", "torch": "plain torch"}
     found = {
         "uprnet": __version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
         "torch": torch.__version__,
         "device": f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device),
-        "kernels": kernels,
+        "kernels": names[backend],
         "media": f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}",
     }
     for path in sorted(EMBEDDED_FOLDER.glob("*.safetensors")):

@@ -1,14 +1,17 @@
 """The command line: parse, call one library function, print.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 could not be done (one line says why), 2 wrong
-usage, 130 interrupted. Nothing here imports torch before a command needs it, so that ``--help`` is quick.
+usage, 130 interrupted, 143 terminated. Nothing here imports torch before a command needs it, so that ``--help`` is
+quick.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from uprnet import __version__
-from uprnet.console import Output, Overwrite, complain, progress_bar, stderr, stdout
+from uprnet.console import Network, NetworkOptions, Output, Overwrite, complain, progress_bar, stderr, stdout
 from uprnet.errors import InvalidInputError, UprnetError
 from uprnet.training.recipe_file import apply_recipe
 
@@ -28,6 +31,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
+app.command(
+    "uprnet.pipeline.commands:video", help="Make more frames for a video, a folder of videos or of numbered images."
+)
 app.command("uprnet.training.commands:train", config=apply_recipe, help="Train a network as a recipe says.")
 app.command("uprnet.training.commands:synth", help="Show what the generator of synthetic motion makes.")
 app.command("uprnet.training.commands:widen", help="Make a larger network that computes the same frames.")
@@ -40,8 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is imported: threads that wait asleep cost nothing on a quiet machine, and on a busy one a frame
     # takes a quarter of the time that it takes with threads that spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    handler = RichHandler(console=stderr, show_time=False, show_path=False, markup=False)
+    if stderr.is_terminal:
+        handler: logging.Handler = RichHandler(console=stderr, show_time=False, show_path=False, markup=False)
+    else:  # a file or a pipe: one line stays one line
+        handler = logging.StreamHandler(sys.stderr)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=stderr)
     except CycloptsError as error:
@@ -50,10 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UprnetError as error:
         complain(str(error))
         return 1
-    except KeyboardInterrupt:
-        complain("interrupted; nothing was written")
-        return 130
+    except KeyboardInterrupt as error:
+        complain(str(error) or "interrupted; nothing was written")
+        return 143 if isinstance(error, Terminated) else 130
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody asked the process to end (SIGTERM): all is cleaned up as with Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 @app.command
@@ -66,8 +85,7 @@ def image(
     times: str | None = None,
     count: int | None = None,
     show: Path | None = None,
-    model: str = "base",
-    device: str = "auto",
+    network: Network = NetworkOptions(),  # noqa: B008 (it is frozen)
     overwrite: Overwrite = False,
 ) -> None:
     """Make one or more images between two images: 8 or 16 bit PNG, TIFF, JPEG, WebP, with or without alpha.
@@ -80,65 +98,17 @@ def image(
         times: Several times, such as 0.25,0.5,0.75.
         count: This many new images, evenly spaced: 3 means 0.25, 0.5, 0.75.
         show: Also write flow, masks and a sheet to this new folder.
-        model: base (better), small (faster), or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: The network.
         overwrite: Replace files that are there.
     """
-    from uprnet.interpolate import Interpolator
-    from uprnet.pipeline import interpolate_images
+    from uprnet.pipeline.images import interpolate_images
 
     moments = _times(t, times, count)
     written = interpolate_images(
-        img0, img1, output, moments, overwrite=overwrite, interpolator=Interpolator(model, device), show=show
+        img0, img1, output, moments, overwrite=overwrite, interpolator=network.interpolator(), show=show
     )
     for path in written:
         stdout.print(path)
-
-
-@app.command
-def video(
-    source: Path,
-    *,
-    output: Output,
-    factor: str | None = None,
-    fps: str | None = None,
-    slow: str | None = None,
-    model: str = "base",
-    device: str = "auto",
-    overwrite: Overwrite = False,
-) -> None:
-    """Make more frames for a video or a folder of numbered images; sound is copied, the duration stays.
-
-    Args:
-        source: A video file, or a folder of numbered images.
-        output: A video file (.mp4, .mkv, .mov, .webm, ...), or a folder for numbered PNG images.
-        factor: Frames out per frame in: 2 (the default), 4, 2.5, ...
-        fps: Frames per second of the output: 60, 60000/1001, 59.94, ...
-        slow: Slow motion: 4 makes it four times as long, at the source's frame rate, without sound.
-        model: base (better), small (faster), or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
-        overwrite: Replace an output that is there.
-    """
-    from uprnet.interpolate import Interpolator
-    from uprnet.pipeline import interpolate_video
-
-    interpolator = Interpolator(model, device)
-    with progress_bar() as report:
-        summary = interpolate_video(
-            source,
-            output,
-            factor=factor,
-            fps=fps,
-            slow=slow,
-            overwrite=overwrite,
-            interpolator=interpolator,
-            progress=report,
-        )
-    stderr.print(
-        f"{summary.frames_written} frames, {float(summary.duration):.3f} s: "
-        f"{summary.interpolated} new, {summary.passed_through} of the source's own"
-    )
-    stdout.print(summary.output)
 
 
 @app.command
@@ -169,20 +139,22 @@ def info() -> None:
 
 @app.command
 def demo(
-    *, output: Output = Path("demo-output"), model: str = "base", device: str = "auto", overwrite: Overwrite = False
+    *,
+    output: Output = Path("demo-output"),
+    network: Network = NetworkOptions(),  # noqa: B008 (it is frozen)
+    overwrite: Overwrite = False,
 ) -> None:
     """Double the frame rate of the clip that comes with uprnet, and draw a sheet of one new frame.
 
     Args:
         output: A folder that is not there yet, or is empty.
-        model: base (better), small (faster), or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: The network.
         overwrite: Replace the files of an earlier demo.
     """
     from uprnet.demo import make_demo
 
     with progress_bar() as report:
-        written = make_demo(output, model, device, report, overwrite=overwrite)
+        written = make_demo(output, network.interpolator(), report, overwrite=overwrite)
     for path in written:
         stdout.print(path)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,29 +18,88 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
+from uprnet.errors import InvalidInputError
+from uprnet.network.config import Engine, Precision
+
 if TYPE_CHECKING:
+    from uprnet.interpolate import Interpolator
     from uprnet.pipeline import Progress as PipelineProgress
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Overwrite = Annotated[bool, Parameter(name="--overwrite", negative="")]
 
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Where a network runs, and how.
+
+    Attributes:
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        engine: What runs the convolutions; auto takes the fastest. The last three need pip install uprnet[fast].
+        precision: Type of the convolutions; auto is fp16 on CUDA devices with tensor cores, and fp32 elsewhere.
+        memory: Memory that the work may take, such as 4GiB; as much as is free if left out.
+    """
+
+    device: str = "auto"
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    memory: str | None = None
+
+
+@dataclass(frozen=True)
+class NetworkOptions(ComputeOptions):
+    """Which network, where it runs, and how.
+
+    Attributes:
+        model: base (better), small (faster), or the path of a weights file.
+        compile: Compile the network first, which takes minutes: for long videos on a GPU.
+    """
+
+    model: str = "base"
+    compile: bool = False
+
+    def interpolator(self) -> Interpolator:
+        """Load the network."""
+        from uprnet.interpolate import Interpolator  # torch takes seconds to import: only when it is needed
+
+        return Interpolator(
+            self.model,
+            self.device,
+            engine=self.engine,
+            precision=self.precision,
+            memory=self.memory,
+            compile=self.compile,
+        )
+
+
+Compute = Annotated[ComputeOptions, Parameter(name="*", group="Network")]
+Network = Annotated[NetworkOptions, Parameter(name="*", group="Network")]
+
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-class _RateColumn(ProgressColumn):
-    """Frames per second."""
+class Pace:
+    """How fast new frames are made, those of an earlier run not counted, and how long the rest takes at that pace."""
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.2f} frames/s", style="progress.data.speed")
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def measure(self, progress: PipelineProgress) -> tuple[float | None, float | None]:
+        """Give frames per second and remaining seconds; None where they are not known yet."""
+        now, made = time.monotonic(), progress.done - progress.kept
+        if self._first is None:
+            self._first = (now, made) if made else None
+            return None, None
+        rate = (made - self._first[1]) / max(now - self._first[0], 1e-9)
+        if progress.total is None or rate == 0:
+            return rate or None, None
+        return rate, max(progress.total - progress.done, 0) / rate
 
 
 @contextmanager
@@ -44,25 +108,67 @@ def progress_bar() -> Iterator[Callable[[PipelineProgress], None]]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        _RateColumn(),
+        TextColumn("{task.fields[rate]}", style="progress.data.speed"),
         TimeElapsedColumn(),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", style="progress.remaining"),
         TextColumn("at {task.fields[stamp]}"),
     )
-    bar = Progress(*columns, console=stderr)
-    task = bar.add_task("frames", total=None, stamp="")
+    bar, pace = Progress(*columns, console=stderr), Pace()
+    task = bar.add_task("frames", total=None, stamp="", rate="", left="")
 
     def report(progress: PipelineProgress) -> None:
         bar.start()  # at the first frame, and not before an error that would stand below an empty bar
-        stamp = f"{float(progress.time):.3f} s"
-        bar.update(task, completed=progress.done, total=progress.total, stamp=stamp)
+        rate, left = pace.measure(progress)
+        bar.update(
+            task,
+            completed=progress.done,
+            total=progress.total,
+            stamp=f"{float(progress.time):.3f} s",
+            rate="" if rate is None else f"{rate:.2f} frames/s",
+            left="-:--:--" if left is None else str(timedelta(seconds=round(left))),
+        )
 
     try:
         yield report
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+class JsonLines:
+    """One JSON object a line, for other programs.
+
+    Args:
+        descriptor: File descriptor to write to.
+
+    Raises:
+        InvalidInputError: If it is not open.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            raise InvalidInputError(f"progress-fd must be an open file descriptor, got {descriptor}") from None
+        self._descriptor, self._pace = descriptor, Pace()
+
+    def progress(self, progress: PipelineProgress) -> None:
+        """Write how far the work is."""
+        rate, left = self._pace.measure(progress)
+        self.write(
+            event="progress",
+            done=progress.done,
+            total=progress.total,
+            kept=progress.kept,
+            time=float(progress.time),
+            rate=rate and round(rate, 3),
+            remaining=left and round(left, 1),
+        )
+
+    def write(self, **values: Any) -> None:
+        """Write one object."""
+        os.write(self._descriptor, (json.dumps(values) + "\n").encode())
 
 
 def complain(message: str, advice: str = "") -> None:

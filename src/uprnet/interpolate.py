@@ -9,7 +9,8 @@ Convention:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -18,13 +19,21 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
+from uprnet.engines import attach
+from uprnet.engines import choose as choose_engine
 from uprnet.errors import InvalidInputError
 from uprnet.network.allocator import reuse_freed_memory
-from uprnet.network.config import default_num_levels, default_skip_finest, size_multiple
+from uprnet.network.compilation import compiled
+from uprnet.network.config import Engine, Precision, default_num_levels, default_skip_finest, size_multiple
+from uprnet.network.memory import Work, choose_plan, parse_memory
 from uprnet.network.model import Features, Motion, Synthesis, UPRNet
 from uprnet.network.ops import splat_average
+from uprnet.network.precision import choose_dtype, with_convolutions_in
+from uprnet.network.striping import Plan, StripedUPRNet
 from uprnet.network.weights import load_model
+from uprnet.transfers import Transfers
 
 #: Height and width, in pixels, that an image must have at least.
 MIN_SIDE = 16
@@ -32,11 +41,11 @@ MIN_SIDE = 16
 #: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
 PADDING_VALUE = 0.5
 
+#: Pixels of frames at several times of a pair that a GPU makes at once: small frames alone leave most of it idle.
+PIXELS_AT_ONCE = 2**22
+
 #: How images are filled up on the right and bottom; the result there is cropped away.
 Padding = Literal["replicate", "constant"]
-
-#: How far, in units of full scale, float images may leave [0, 1]: filters overshoot, 0-to-255 floats are a mistake.
-RANGE_TOLERANCE = 0.05
 
 Array = TypeVar("Array", "NDArray[Any]", Tensor)
 
@@ -50,13 +59,22 @@ class Interpolator:
     Args:
         model: ``base`` or ``small`` (inside the package), the path of a weights file, or a network.
         device: ``auto`` (CUDA, then Apple's MPS, then the CPU), or any torch device.
+        engine: What runs the convolutions: ``torch``, ``numba``, ``ncnn``, ``openvino``, ``onnxruntime``, or ``auto``,
+            the fastest for the device, see `uprnet.engines`. Frames differ by less than 1e-4 from engine to engine.
+        precision: Type of the convolutions: ``fp32``, ``fp16``, ``bf16``, or ``auto``, which is fp16 on CUDA devices
+            with tensor cores and fp32 elsewhere. Flow, time and the blending of frames are float32 always.
+        memory: Memory that the work may take beyond the loaded network: bytes, or text such as ``4GiB``. By default
+            as much as is free. It decides how the work is cut, never the result.
+        compile: Compile the convolutions with `torch.compile`, and on CUDA record whole steps as graphs. The first
+            frame then takes minutes: worth it for long videos on a GPU.
         num_levels: Levels of the pyramid; by default as many as the size needs, see `default_num_levels`.
         skip_finest: Finest levels without motion estimation; by default as `default_skip_finest` says.
         padding: How images are filled up to a size that the network takes: ``replicate`` repeats the last row and
             column; ``constant`` puts grey there, as the reference does, which shows at edges that things move over.
 
     Raises:
-        InvalidInputError: If there is no such device or padding.
+        InvalidInputError: If there is no such device, engine, precision or padding, or they do not go together.
+        MissingDependencyError: If the engine is not installed.
         WeightsError: If the weights cannot be read.
 
     Example:
@@ -71,22 +89,35 @@ class Interpolator:
         model: str | Path | UPRNet = "base",
         device: str | torch.device = "auto",
         *,
+        engine: Engine = "auto",
+        precision: Precision = "auto",
+        memory: str | int | None = None,
+        compile: bool = False,
         num_levels: int | None = None,
         skip_finest: int | None = None,
         padding: Padding = "replicate",
     ) -> None:
-        if padding not in get_args(Padding):
-            raise InvalidInputError(f"padding must be one of {', '.join(get_args(Padding))}, got {padding!r}")
+        _check_choice("padding", padding, Padding)
+        _check_choice("precision", precision, Precision)
+        self.memory = None if memory is None else parse_memory(memory)
         self.device = pick_device(device)
         if self.device.type == "cpu":
             reuse_freed_memory()
         network = model.eval() if isinstance(model, UPRNet) else load_model(model)
-        network = network.to(self.device)
-        self.model: UPRNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        dtype = choose_dtype(precision, self.device)
+        self.engine: Engine = choose_engine(engine, self.device, dtype, compile=compile)
+        self._decisive = (_hash_of(network), self.engine, precision, compile, num_levels, skip_finest, padding)
+        network = with_convolutions_in(dtype, network.to(self.device))
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = attach(network, self.engine)
+        self.model: UPRNet = compiled(network) if compile else network
         self.num_levels = num_levels
         self.skip_finest = skip_finest
         self.padding: Padding = padding
         self._recent: deque[Features] = deque(maxlen=2)
+        self._plans: dict[Work, Plan] = {}
+        self._transfers = Transfers(self.device)
+        self._pixels_at_once = PIXELS_AT_ONCE if self.device.type == "cuda" else 0
 
     def __call__(self, img0: Array, img1: Array, t: float = 0.5) -> Array:
         """Return the frame at time ``t``, in the type, size and range of the images."""
@@ -104,7 +135,7 @@ class Interpolator:
             InvalidInputError: If the images or a time do not fit.
         """
         pair = self.pair(img0, img1)
-        return [cast("Array", pair.frame(t)) for t in times]
+        return cast("list[Array]", pair.frames(times))
 
     def pair(self, img0: Array, img1: Array) -> Pair:
         """Prepare a pair: its motion is estimated when first needed, then shared by all that is asked of it."""
@@ -114,12 +145,32 @@ class Interpolator:
     @torch.inference_mode()
     def _features(self, image: Tensor) -> Features:
         """Encode a padded image, unless it is one of the two that were used last."""
-        for features in self._recent:
+        for place, features in enumerate(self._recent):
             if torch.equal(features.level(0).image, image):
+                self._recent.rotate(-place - 1)  # it is the last used one now
                 return features
-        features = self.model.encode(image, *self.levels_for(*image.shape[-2:]))
+        if len(self._recent) == self._recent.maxlen:
+            self._recent.popleft()  # before there is a third
+        features = self._planned(image).encode(image, *self.levels_for(*image.shape[-2:]))
         self._recent.append(features)
         return features
+
+    def _planned(self, image: Tensor, *, with_details: bool = False) -> UPRNet:
+        """Return the network that works on a padded image of this size within the memory there is."""
+        plan = self._plan(len(image), *image.shape[-2:])
+        return self.model if plan == Plan() else StripedUPRNet(self.model, plan, with_details=with_details)
+
+    def _plan(self, batch: int, height: int, width: int) -> Plan:
+        levels = self.levels_for(height, width)
+        work = Work(batch, height, width, self.model.config.base_channels, *levels, engine=self.engine)
+        if work not in self._plans:
+            self._plans[work] = choose_plan(work, self.memory, self.device)
+        return self._plans[work]
+
+    @property
+    def identity(self) -> str:
+        """What decides the frames: the weights, where they run, how; equal for interpolators that make the same."""
+        return f"{self.device.type} {self._decisive}"
 
     def levels_for(self, height: int, width: int) -> tuple[int, int]:
         """Return ``num_levels`` and ``skip_finest`` for an image of this size."""
@@ -138,20 +189,58 @@ class Pair:
 
     def frame(self, t: float) -> Any:
         """Return the frame at time ``t`` in [0, 1], in the type, size and range of the images."""
-        _check_time(t)
-        if t in (0, 1):
-            image = self._images[int(t)]
-            return image.clone() if isinstance(image, Tensor) else image.copy()
-        synthesis = self.synthesis(t)
-        frame = synthesis.frame
-        if _channels(self._images[0]) == 4:
-            frame = torch.cat([frame, self._alpha(synthesis, t)], dim=1)
-        return _from_network(frame, self._images[0])
+        return self.frames([t])[0]
 
     @torch.inference_mode()
-    def synthesis(self, t: float) -> Synthesis:
-        """Return the network's whole result at time ``t`` in (0, 1): frame, masks, residual, cropped to the images."""
-        synthesis = self._interpolator.model.synthesize(*self._estimate(), t)
+    def frames(self, times: Sequence[float]) -> list[Any]:
+        """Return the frames at ``times``, several of which are made at once where that is faster."""
+        for t in times:
+            _check_time(t)
+        between = [t for t in times if t not in (0, 1)]
+        at_once = self._times_at_once() if len(between) > 1 else 1
+        groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
+        made = iter([frame for group in groups for frame in self._start(group)])
+        return [_copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
+
+    def _times_at_once(self) -> int:
+        """Return how many frames are made at once: more than one only of single images without alpha.
+
+        All of them must fit into memory without being cut into stripes.
+        """
+        image = self._images[0]
+        height, width = _size(image)
+        count = self._interpolator._pixels_at_once // (height * width)
+        if count < 2 or _channels(image) == 4 or (isinstance(image, Tensor) and image.ndim == 4):
+            return 1
+        padded = self._estimate()[0].level(0).image
+        while count > 1 and self._interpolator._plan(count, *padded.shape[-2:]) != Plan():
+            count //= 2
+        return count
+
+    def _start(self, times: Sequence[float]) -> list[Callable[[], Any]]:
+        """Start to make the frames at ``times``, all at once; what is returned waits for one of them each."""
+        has_alpha = _channels(self._images[0]) == 4
+        synthesis = self.synthesis(times[0] if len(times) == 1 else torch.tensor(times), with_details=has_alpha)
+        frame = synthesis.frame
+        if has_alpha:
+            frame = torch.cat([frame, self._alpha(synthesis, times[0])], dim=1)
+        single = [frame] if len(times) == 1 else [frame[i : i + 1] for i in range(len(times))]
+        return [self._interpolator._transfers.fetch_image(part, self._images[0]) for part in single]
+
+    @torch.inference_mode()
+    def synthesis(self, t: float | Tensor, *, with_details: bool = True) -> Synthesis:
+        """Return the network's whole result at time ``t`` in (0, 1): frame, masks, residual, cropped to the images.
+
+        Several times, ``(N,)``, of single images give ``N`` results side by side in the batch. Without details, masks
+        and so on may have no channels: at 8K they take more than a gigabyte.
+        """
+        known = self._estimate()
+        if isinstance(t, Tensor):
+            count = len(t)
+            known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), known)
+            t = t.to(self._interpolator.device)
+        network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
+        synthesis = network.synthesize(*known, t)
         height, width = _size(self._images[0])
         frame, merged, residual, mask0, mask1 = (part[..., :height, :width] for part in synthesis[:5])
         return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
@@ -167,11 +256,12 @@ class Pair:
     def _estimate(self) -> tuple[Features, Features, Motion]:
         if self._known is None:
             features0, features1 = (self._interpolator._features(self._padded(image)) for image in self._images)
-            self._known = features0, features1, self._interpolator.model.estimate_motion(features0, features1)
+            network = self._interpolator._planned(features0.level(0).image)
+            self._known = features0, features1, network.estimate_motion(features0, features1)
         return self._known
 
     def _padded(self, image: Any) -> Tensor:
-        tensor = _to_network(image, self._interpolator.device)[:, :3]
+        tensor = self._interpolator._transfers.send_image(image)[:, :3]
         height, width = tensor.shape[-2:]
         multiple = size_multiple(self._interpolator.levels_for(height, width)[0])
         mode = self._interpolator.padding
@@ -185,7 +275,7 @@ class Pair:
         Where nothing arrived the masks know nothing, and unlike colour there is no residual to fill the gap: the
         plain blend of the two serves there.
         """
-        alpha0, alpha1 = (_to_network(image, self._interpolator.device)[:, 3:] for image in self._images)
+        alpha0, alpha1 = (self._interpolator._transfers.send_image(image)[:, 3:] for image in self._images)
         flow_01, flow_10 = self.flow()
         ones = torch.ones_like(alpha0)
         warped0 = splat_average(torch.cat([alpha0, ones], dim=1), t * flow_01)
@@ -214,6 +304,20 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
             f"device must be auto, cpu, cuda or another of torch's here, got {device}: {reason}"
         ) from None
     return picked
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that a Literal does not list."""
+    if value not in get_args(choices):
+        raise InvalidInputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+
+
+def _hash_of(network: UPRNet) -> str:
+    digest = sha256()
+    for name, weights in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weights.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_time(t: float) -> None:
@@ -252,40 +356,5 @@ def _check_images(img0: Any, img1: Any) -> None:
         )
 
 
-def _full_scale(image: NDArray[Any] | Tensor) -> float:
-    """The value of white: 1 for floats, the largest number of an unsigned integer type."""
-    name = str(image.dtype).removeprefix("torch.")
-    if name.startswith(("float", "bfloat")):
-        return 1.0
-    if name in ("uint8", "uint16"):
-        return float(np.iinfo(name).max)
-    raise InvalidInputError(f"images must be uint8, uint16 or floating in [0, 1], got {name}")
-
-
-def _to_network(image: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
-    """Convert an image to float32 in [0, 1], ``(B, C, H, W)``."""
-    white = _full_scale(image)
-    if isinstance(image, Tensor):
-        tensor = image if image.ndim == 4 else image[None]
-    else:
-        # The batch comes first: torch takes a tensor for channels-last only if the strides of all axes say so.
-        tensor = torch.from_numpy(np.ascontiguousarray(image)[None]).permute(0, 3, 1, 2)
-    tensor = tensor.to(device).float()
-    if white != 1:
-        return tensor / white
-    low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # true for NaN, too
-        raise InvalidInputError(
-            f"floating images must be in [0, 1], got values from {low:g} to {high:g}; scale them first"
-        )
-    return tensor
-
-
-def _from_network(frame: Tensor, like: NDArray[Any] | Tensor) -> Any:
-    """Convert a frame back to the type, shape and device of ``like``; integers are rounded, not truncated."""
-    white = _full_scale(like)
-    if white != 1:
-        frame = (frame * white).round().clamp(0, white)
-    if isinstance(like, Tensor):
-        return frame.to(like.device, like.dtype).view(like.shape).clone()
-    return np.ascontiguousarray(frame[0].permute(1, 2, 0).cpu().numpy().astype(like.dtype))
+def _copied(image: NDArray[Any] | Tensor) -> Any:
+    return image.clone() if isinstance(image, Tensor) else image.copy()

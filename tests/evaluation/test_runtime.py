@@ -42,6 +42,7 @@ def test_times_are_in_order_and_there_for_each_use():
     report = measure_runtime(QUICK, seen.append)
     runtime = report.runtimes[0]
     assert seen == ["small"]
+    assert runtime.engine == "numba"
     assert [(t.frames, t.reuses_features) for t in runtime.timings] == [(1, False), (1, True), (3, False), (3, True)]
     for timing in runtime.timings:
         assert 0 < timing.fastest <= timing.median <= timing.slowest
@@ -58,7 +59,7 @@ def test_threads_are_set_and_put_back(monkeypatch):
 
 
 def test_bfloat16_is_run():
-    assert measure_runtime(replace(QUICK, dtype="bfloat16", repeats=1)).runtimes[0].timings[0].median > 0
+    assert measure_runtime(replace(QUICK, precision="bf16", repeats=1)).runtimes[0].timings[0].median > 0
 
 
 def test_json_and_table(tmp_path):
@@ -75,7 +76,7 @@ def test_json_and_table(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"dtype": "int8"}, "dtype must be one of float32"),
+        ({"precision": "int8"}, "precision must be one of auto, fp32"),
         ({"height": 8}, "at least 16 x 16"),
         ({"times": ()}, "numbers of frames from 1"),
         ({"models": ()}, "one or more models"),

@@ -25,6 +25,7 @@ from uprnet.evaluation.samples import Item, as_tensor, read_ahead, read_item
 from uprnet.interpolate import Interpolator
 from uprnet.media.images import encode_image
 from uprnet.media.output import complete_folder
+from uprnet.network.config import Engine, Precision
 from uprnet.network.weights import weights_path
 from uprnet.show import Picture, as_picture, sheet
 
@@ -49,6 +50,10 @@ class BenchmarkOptions:
         batch_size: Items of one size that are predicted together.
         num_workers: Threads that read ahead.
         results: Folder that keeps results item by item; with it, a stopped benchmark goes on.
+        engine: What runs the convolutions, see `Interpolator`.
+        precision: auto, fp32, fp16 or bf16.
+        memory: Memory that the work may take, such as 4GiB; as much as is free if None.
+        compile: Compile the network first, see `Interpolator`.
     """
 
     name: str
@@ -63,6 +68,10 @@ class BenchmarkOptions:
     batch_size: int = 1
     num_workers: int = 1
     results: Path | None = None
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    memory: str | None = None
+    compile: bool = False
 
 
 def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgress], None] | None = None) -> Report:
@@ -198,6 +207,10 @@ def _interpolator(options: BenchmarkOptions, protocol: Protocol) -> Interpolator
     return Interpolator(
         options.model,
         options.device,
+        engine=options.engine,
+        precision=options.precision,
+        memory=options.memory,
+        compile=options.compile,
         num_levels=protocol.num_levels,
         skip_finest=protocol.skip_finest,
         padding="constant",  # as the published numbers were made
@@ -220,5 +233,7 @@ def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Pro
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "tta": options.tta,
         "lpips": options.lpips,
+        "engine": options.engine,
+        "precision": options.precision,
         "torch": torch.__version__,
     }

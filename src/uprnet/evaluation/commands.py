@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from uprnet.console import Overwrite, stderr, stdout
+from uprnet.console import Compute, ComputeOptions, Network, NetworkOptions, Overwrite, stderr, stdout
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
 from uprnet.evaluation.own_video import VideoBenchmarkOptions, run_video_benchmark
@@ -29,8 +30,7 @@ def data_set(
     name: str,
     data_root: Path,
     *,
-    model: str = "base",
-    device: str = "auto",
+    network: Network = NetworkOptions(),  # noqa: B008 (it is frozen)
     subset: str = "",
     factor: int | None = None,
     tta: Annotated[bool, Parameter(negative="")] = False,
@@ -49,8 +49,7 @@ def data_set(
     Args:
         name: triplets, vimeo90k, septuplet, ucf101, snu-film or x4k1000fps.
         data_root: Folder of the data set.
-        model: base, small, or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: The network.
         subset: Part of the data set: easy, medium, hard, extreme; 4k, 2k. The first if left out.
         factor: Frames after per frame before: snu-film 2, 4, 8; x4k1000fps 8, 4, 2. The first if left out.
         tta: Measure the mean over flips, too, as a row of its own.
@@ -70,8 +69,6 @@ def data_set(
     options = BenchmarkOptions(
         name,
         data_root,
-        model=model,
-        device=device,
         subset=subset,
         factor=factor,
         tta=tta,
@@ -80,6 +77,7 @@ def data_set(
         batch_size=batch_size,
         num_workers=num_workers,
         results=results,
+        **asdict(network),
     )
     with _progress_bar() as progress:
         report = run_benchmark(options, progress)
@@ -98,8 +96,7 @@ def video(
     /,
     *,
     factor: int = 2,
-    model: str = "base",
-    device: str = "auto",
+    network: Network = NetworkOptions(),  # noqa: B008 (it is frozen)
     limit: int | None = None,
     longer_side: int | None = None,
     plots: Path | None = None,
@@ -112,8 +109,7 @@ def video(
     Args:
         clips: Video files.
         factor: Every 2nd, 4th or 8th frame is given, those between are made.
-        model: base, small, or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: The network.
         limit: Measure the first so many pairs of each clip; all if left out.
         longer_side: Shrink frames to this many pixels first.
         plots: Folder for a plot of each clip over time, NAME.png.
@@ -126,7 +122,7 @@ def video(
             check_output(path, overwrite=overwrite)
     if plots is not None and not plots.is_dir():
         raise InvalidInputError(f"--plots must be a folder that is there, got {plots}; make it first")
-    options = VideoBenchmarkOptions(tuple(clips), factor, model, device, limit, longer_side)
+    options = VideoBenchmarkOptions(tuple(clips), factor, limit=limit, longer_side=longer_side, **asdict(network))
     with _progress_bar() as progress:
         report = run_video_benchmark(options, progress)
     _show(report, json, csv, overwrite)
@@ -144,9 +140,7 @@ def runtime(
     size: str = "480x640",
     model: Annotated[list[str] | None, Parameter(negative="")] = None,
     times: str = "1,7",
-    device: str = "auto",
-    dtype: str = "float32",
-    compile: Annotated[bool, Parameter(negative="")] = False,
+    compute: Compute = ComputeOptions(),  # noqa: B008 (it is frozen)
     threads: int | None = None,
     repeats: int = 10,
     warmup: int = 2,
@@ -159,9 +153,7 @@ def runtime(
         size: Height and width of the frames: 480x640.
         model: Sizes (small, base, large, xlarge) or weights files, several times; base if left out.
         times: Numbers of new frames per pair: 1,7.
-        device: auto, cpu, cuda, cuda:1, mps, ...
-        dtype: float32, bfloat16 or float16.
-        compile: Run through torch.compile.
+        compute: Where the network runs, and how.
         threads: Threads on the CPU; torch's own choice if left out.
         repeats: Runs that are timed.
         warmup: Runs before them that are not.
@@ -171,7 +163,14 @@ def runtime(
     height, width = _numbers(size, "x", "--size must be height x width, such as 480x640", count=2)
     frames = _numbers(times, ",", "--times must be numbers with commas, such as 1,7")
     options = RuntimeOptions(
-        tuple(model or ("base",)), height, width, frames, device, dtype, compile, threads, repeats, warmup
+        tuple(model or ("base",)),
+        height,
+        width,
+        frames,
+        threads=threads,
+        repeats=repeats,
+        warmup=warmup,
+        **asdict(compute),
     )
     if json is not None:
         check_output(json, overwrite=overwrite)

@@ -17,12 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uprnet.errors import InvalidInputError
 from uprnet.files import write_whole
-from uprnet.interpolate import PADDING_VALUE, pick_device
-from uprnet.network.config import SIZES, ModelConfig, default_num_levels, default_skip_finest, size_multiple
+from uprnet.interpolate import PADDING_VALUE, Interpolator, pick_device
+from uprnet.network.config import (
+    SIZES,
+    Engine,
+    ModelConfig,
+    Precision,
+    size_multiple,
+)
 from uprnet.network.model import UPRNet
+from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.weights import load_model
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 MOTION = 4
 """Pixels by which the second picture is moved: flow of some length, so that splatting has its usual work."""
@@ -39,7 +44,9 @@ class RuntimeOptions:
         width: Width of the frames, in pixels.
         times: Numbers of new frames per pair.
         device: auto, cpu, cuda, cuda:1, mps, ...
-        dtype: float32, bfloat16 or float16 (autocast).
+        engine: What runs the convolutions, see `uprnet.Interpolator`.
+        precision: auto, fp32, bf16 or fp16.
+        memory: Memory that the work may take, such as 4GiB; as much as is free if None.
         compile: Run through torch.compile.
         threads: Threads on the CPU; torch's own choice if None.
         repeats: Runs that are timed.
@@ -51,7 +58,9 @@ class RuntimeOptions:
     width: int = 640
     times: tuple[int, ...] = (1, 7)
     device: str = "auto"
-    dtype: str = "float32"
+    engine: Engine = "auto"
+    precision: Precision = "auto"
+    memory: str | None = None
     compile: bool = False
     threads: int | None = None
     repeats: int = 10
@@ -85,18 +94,21 @@ class Runtime:
 
     Attributes:
         model: What it was called.
+        engine: What ran its convolutions.
         parameters: How many it has.
         gflops: Thousand million floating-point operations of one frame (a multiply-add counts as two), as torch
             counts them: convolutions and matrix products, not splatting and the cost volume.
         num_levels: Levels of the pyramid.
         skip_finest: Finest levels without motion estimation.
         timings: One for each number of frames, with features made anew and reused.
-        convolution_share: Share of the time of one frame that its convolutions alone take, 0 to 1.
+        convolution_share: Time that torch takes for the convolutions of one frame alone, over that of the frame; above
+            1 where an engine is faster.
         peak_memory: Bytes: of the device on CUDA, else of the whole process so far, which only grows from one
             network to the next. None where the system does not say.
     """
 
     model: str
+    engine: str
     parameters: int
     gflops: float
     num_levels: int
@@ -128,14 +140,18 @@ class RuntimeReport:
     def table(self) -> Table:
         """Return what a terminal shows."""
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        title = f"{self.options.width}x{self.options.height}, {self.options.dtype}, seconds; {where}"
+        title = f"{self.options.width}x{self.options.height}, {self.options.precision}, seconds; {where}"
         table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("model", no_wrap=True)
         table.add_column("features", no_wrap=True)
         for name in ("frames", "median", "from", "to", "fps", "conv.", "MiB"):
             table.add_column(name, justify="right", no_wrap=True)
         for runtime in self.runtimes:
-            heads = [f"{runtime.model}, {runtime.gflops:.1f} GFLOP", f"{runtime.parameters:,} parameters"]
+            heads = [
+                f"{runtime.model}, {runtime.gflops:.1f} GFLOP",
+                f"{runtime.parameters:,} parameters",
+                runtime.engine,
+            ]
             share = f"{runtime.convolution_share:.0%}"
             memory = "" if runtime.peak_memory is None else f"{runtime.peak_memory / 2**20:.0f}"
             for place, timing in enumerate(runtime.timings):
@@ -154,7 +170,7 @@ def measure_runtime(options: RuntimeOptions, progress: Callable[[str], None] | N
     """Time networks on made-up frames of one size.
 
     Every run ends when the device has finished. The share of convolutions is found by recording the convolutions of
-    one frame with their inputs and timing them alone, in turn with the whole, so that noise hits both.
+    one frame with their inputs and timing them alone, by torch, in turn with the whole, so that noise hits both.
 
     Args:
         options: What to time and how.
@@ -185,15 +201,13 @@ def measure_runtime(options: RuntimeOptions, progress: Callable[[str], None] | N
         for model in options.models:
             if progress is not None:
                 progress(model)
-            runtimes.append(_measure_model(model, options, device))
+            runtimes.append(_measure_model(model, options))
     finally:
         torch.set_num_threads(threads)
     return RuntimeReport(options, machine, tuple(runtimes))
 
 
 def _check(options: RuntimeOptions) -> None:
-    if options.dtype not in DTYPES:
-        raise InvalidInputError(f"dtype must be one of {', '.join(DTYPES)}, got {options.dtype}")
     if min(options.height, options.width) < 16:
         raise InvalidInputError(f"frames must be at least 16 x 16 pixels, got {options.height} x {options.width}")
     if not options.times or min(options.times) < 1 or not options.models:
@@ -202,34 +216,39 @@ def _check(options: RuntimeOptions) -> None:
         raise InvalidInputError("repeats and threads must be at least 1, and warmup at least 0")
 
 
-def _measure_model(name: str, options: RuntimeOptions, device: torch.device) -> Runtime:
-    network = _network(name).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval().requires_grad_(False)
-    levels = default_num_levels(options.height, options.width)
-    skip = default_skip_finest(levels)
+def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
+    network = _network(name).eval().requires_grad_(False)
+    interpolator = Interpolator(
+        network,
+        options.device,
+        engine=options.engine,
+        precision=options.precision,
+        memory=options.memory,
+        compile=options.compile,
+    )
+    device = interpolator.device
+    levels, skip = interpolator.levels_for(options.height, options.width)
     img0, img1 = _frames(options, levels, device)
-    dtype = DTYPES[options.dtype]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
-    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with torch.inference_mode():
+        # The plain network: counters and hooks do not see into engines and compiled code.
+        plain = with_convolutions_in(choose_dtype(options.precision, device), network)
         counter = FlopCounterMode(display=False)
         with counter:
-            network(img0, img1, 0.5, levels, skip)
-        gflops = counter.get_total_flops() / 1e9
-        calls = convolutions_of(network, lambda: network(img0, img1, 0.5, levels, skip))
-        if options.compile:
-            for part in ("encoder", "flow_estimator", "synthesis"):
-                getattr(network, part).compile()
-        known = network.encode(img0, levels, skip)
+            plain(img0, img1, 0.5, levels, skip)
+        calls = convolutions_of(plain, lambda: plain(img0, img1, 0.5, levels, skip))
+        used = interpolator._planned(img0)
+        known = used.encode(img0, levels, skip)
 
         def frames(count: int, is_known: bool) -> Callable[[], object]:
             def run() -> None:
-                features0 = known if is_known else network.encode(img0, levels, skip)
-                features1 = network.encode(img1, levels, skip)
-                motion = network.estimate_motion(features0, features1)
+                features0 = known if is_known else used.encode(img0, levels, skip)
+                features1 = used.encode(img1, levels, skip)
+                motion = used.estimate_motion(features0, features1)
                 for k in range(1, count + 1):
-                    network.synthesize(features0, features1, motion, k / (count + 1))
+                    used.synthesize(features0, features1, motion, k / (count + 1))
 
             return run
 
@@ -246,7 +265,8 @@ def _measure_model(name: str, options: RuntimeOptions, device: torch.device) -> 
     )
     share = statistics.median(seconds["convolutions"]) / statistics.median(seconds["one"])
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Runtime(name, parameters, gflops, levels, skip, timings, share, _peak_memory(device))
+    gflops = counter.get_total_flops() / 1e9
+    return Runtime(name, interpolator.engine, parameters, gflops, levels, skip, timings, share, _peak_memory(device))
 
 
 def convolutions_of(model: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Module, Tensor]]:
