@@ -183,7 +183,8 @@ def test_the_interpolator_makes_the_same_within_any_limit(monkeypatch: pytest.Mo
         striped = Interpolator("small", "cpu").between(*images, times)
         for frame, other in zip(whole, striped, strict=True):
             assert frame.shape == (201, 93, channels)
-            np.testing.assert_allclose(other, frame, rtol=0, atol=1e-5)
+            # Alpha is divided by the weight that reaches a pixel, which may be small.
+            np.testing.assert_allclose(other, frame, rtol=0, atol=2e-5)
 
 
 def test_features_that_are_kept_serve_the_next_pair(monkeypatch: pytest.MonkeyPatch):
