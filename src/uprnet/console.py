@@ -42,7 +42,7 @@ class ComputeOptions:
         device: auto, cpu, cuda, cuda:1, mps, ...
         engine: What runs the convolutions; auto takes the fastest. The last three need pip install uprnet[fast].
         precision: Type of the convolutions; auto is fp16 on CUDA devices with tensor cores, and fp32 elsewhere.
-        memory: Memory that the work may take, such as 4GiB; as much as is free if left out.
+        memory: Memory that the work may take, such as 4GiB; a lean share of what is free if left out.
     """
 
     device: str = "auto"
