@@ -48,6 +48,15 @@ def test_crf_and_preset(here):
     assert (here / "10.mp4").stat().st_size > (here / "40.mp4").stat().st_size
 
 
+@pytest.mark.parametrize(
+    ("options", "count"), [("--end 0.12", 4), ("--start 0.13 --end 0:00.3", 5), ("--frames 3", 3), ("--frames 2:6", 4)]
+)
+def test_parts_of_seconds_are_kept(capsys, options, count):
+    """in.mp4 has 30 frames a second."""
+    video(f"in.mp4 -o out.mkv --factor 1 {options}")
+    assert f"{count} frames," in capsys.readouterr().err
+
+
 def test_slow_sound(here):
     video("in.mp4 -o slow.mkv --slow 2 --slow-audio")
     with av.open(str(here / "slow.mkv")) as container:

@@ -10,8 +10,11 @@ from fractions import Fraction
 from uprnet.errors import InvalidInputError
 from uprnet.media.video import SkippedFrame, SourceFrame, VideoInfo
 
-Time = int | float | str | Fraction
-"""Seconds as a number, or text such as ``12.5`` or ``1:02:03.5``."""
+Time = str | float | Fraction
+"""Seconds as a number, or text such as ``12.5`` or ``1:02:03.5``.
+
+Text comes first: the command line takes the first type that fits, and 1.5 must not become a whole number.
+"""
 
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)")
 _RANGE = re.compile(r"(?:(\d+):)?(\d+)")
@@ -31,7 +34,7 @@ class SectionOptions:
 
     start: Time | None = None
     end: Time | None = None
-    frames: int | str | None = None
+    frames: str | int | None = None
     preview: float | None = None
 
 
