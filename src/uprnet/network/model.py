@@ -153,6 +153,15 @@ def _run(stage: nn.Sequential, parts: list[Tensor]) -> Tensor:
     return tensor
 
 
+def _in_float32(head: nn.Module, features: Tensor) -> Tensor:
+    """Run a last convolution; under autocast, too, in float32: flow and colours need its digits."""
+    if torch.is_autocast_enabled(features.device.type):
+        with torch.autocast(features.device.type, enabled=False):
+            return _in_float32(head, features.float())
+    output: Tensor = head(features)
+    return output
+
+
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
 
@@ -205,7 +214,7 @@ class FlowEstimator(nn.Module):
         """Return the new flow ``(B, 4, h/4, w/4)`` and context ``(B, 4c, h/4, w/4)``; inputs on the same grid."""
         costs = F.leaky_relu(costs, LEAKY_SLOPE)
         context = self.layers(torch.cat([costs, warped0, warped1, context, flow], dim=1))
-        return self.head(context), context
+        return _in_float32(self.head, context), context
 
 
 class FrameSynthesis(nn.Module):
@@ -250,8 +259,7 @@ class FrameSynthesis(nn.Module):
         del e2, e1, e0  # the lists are their only holders now, and `_run` empties them
         middle.insert(0, _run(self.decode1, inner))  # (B, 2d, h/2, w/2)
         outer.insert(0, _run(self.decode2, middle))  # (B, d, h, w)
-        head: Tensor = self.head(_run(self.decode3, outer))  # (B, d, h, w) before the head
-        return head
+        return _in_float32(self.head, _run(self.decode3, outer))  # (B, d, h, w) before the head
 
 
 class UPRNet(nn.Module):
