@@ -18,7 +18,7 @@ def facts() -> dict[str, str]:
     """Return name and value of each fact, in the order in which they are worth reading."""
     device = pick_device()
     backend = backend_for(torch.empty(0, device=device))
-    names = {"kernel": f"numba {numba.__version__}", "triton": "Triton", "torch": "plain torch"}
+    names = {"numba": f"numba {numba.__version__}", "triton": "Triton", "torch": "plain torch"}
     found = {
         "uprnet": __version__,
         "python": f"{platform.python_version()} on {platform.platform()}",

@@ -20,8 +20,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from uprnet import __version__
-from uprnet.console import Network, NetworkOptions, Output, Overwrite, complain, progress_bar, stderr, stdout
+from uprnet.console import Network, Output, Overwrite, complain, progress_bar, stderr, stdout
 from uprnet.errors import InvalidInputError, UprnetError
+from uprnet.options import NetworkOptions
 from uprnet.training.recipe_file import apply_recipe
 
 app = App(

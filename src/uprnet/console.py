@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,57 +23,13 @@ from rich.progress import (
 from rich.text import Text
 
 from uprnet.errors import InvalidInputError
-from uprnet.network.config import Engine, Precision
+from uprnet.options import ComputeOptions, NetworkOptions
 
 if TYPE_CHECKING:
-    from uprnet.interpolate import Interpolator
     from uprnet.pipeline import Progress as PipelineProgress
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Overwrite = Annotated[bool, Parameter(name="--overwrite", negative="")]
-
-
-@dataclass(frozen=True)
-class ComputeOptions:
-    """Where a network runs, and how.
-
-    Attributes:
-        device: auto, cpu, cuda, cuda:1, mps, ...
-        engine: What runs the convolutions; auto takes the fastest. The last three need pip install uprnet[fast].
-        precision: Type of the convolutions; auto is fp16 on CUDA devices with tensor cores, and fp32 elsewhere.
-        memory: Memory that the work may take, such as 4GiB; a lean share of what is free if left out.
-    """
-
-    device: str = "auto"
-    engine: Engine = "auto"
-    precision: Precision = "auto"
-    memory: str | None = None
-
-
-@dataclass(frozen=True)
-class NetworkOptions(ComputeOptions):
-    """Which network, where it runs, and how.
-
-    Attributes:
-        model: base (better), small (faster), or the path of a weights file.
-        compile: Compile the network first, which takes minutes: for long videos on a GPU.
-    """
-
-    model: str = "base"
-    compile: bool = False
-
-    def interpolator(self) -> Interpolator:
-        """Load the network."""
-        from uprnet.interpolate import Interpolator  # torch takes seconds to import: only when it is needed
-
-        return Interpolator(
-            self.model,
-            self.device,
-            engine=self.engine,
-            precision=self.precision,
-            memory=self.memory,
-            compile=self.compile,
-        )
 
 
 Compute = Annotated[ComputeOptions, Parameter(name="*", group="Network")]

@@ -14,13 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from uprnet.arrays import channels_of, check_alike, copied, size_of
 from uprnet.engines import attach
 from uprnet.engines import choose as choose_engine
 from uprnet.errors import InvalidInputError
@@ -34,9 +34,6 @@ from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
 from uprnet.network.weights import load_model
 from uprnet.transfers import Transfers
-
-#: Height and width, in pixels, that an image must have at least.
-MIN_SIDE = 16
 
 #: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
 PADDING_VALUE = 0.5
@@ -139,7 +136,7 @@ class Interpolator:
 
     def pair(self, img0: Array, img1: Array) -> Pair:
         """Prepare a pair: its motion is estimated when first needed, then shared by all that is asked of it."""
-        _check_images(img0, img1)
+        check_alike(img0, img1)
         return Pair(self, img0, img1)
 
     @torch.inference_mode()
@@ -200,7 +197,7 @@ class Pair:
         at_once = self._times_at_once() if len(between) > 1 else 1
         groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
         made = iter([frame for group in groups for frame in self._start(group)])
-        return [_copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
+        return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
 
     def _times_at_once(self) -> int:
         """Return how many frames are made at once: more than one only of single images without alpha.
@@ -208,9 +205,9 @@ class Pair:
         All of them must fit into memory without being cut into stripes.
         """
         image = self._images[0]
-        height, width = _size(image)
+        height, width = size_of(image)
         count = self._interpolator._pixels_at_once // (height * width)
-        if count < 2 or _channels(image) == 4 or (isinstance(image, Tensor) and image.ndim == 4):
+        if count < 2 or channels_of(image) == 4 or (isinstance(image, Tensor) and image.ndim == 4):
             return 1
         padded = self._estimate()[0].level(0).image
         while count > 1 and self._interpolator._plan(count, *padded.shape[-2:]) != Plan():
@@ -219,7 +216,7 @@ class Pair:
 
     def _start(self, times: Sequence[float]) -> list[Callable[[], Any]]:
         """Start to make the frames at ``times``, all at once; what is returned waits for one of them each."""
-        has_alpha = _channels(self._images[0]) == 4
+        has_alpha = channels_of(self._images[0]) == 4
         synthesis = self.synthesis(times[0] if len(times) == 1 else torch.tensor(times), with_details=has_alpha)
         frame = synthesis.frame
         if has_alpha:
@@ -241,14 +238,14 @@ class Pair:
             t = t.to(self._interpolator.device)
         network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
         synthesis = network.synthesize(*known, t)
-        height, width = _size(self._images[0])
+        height, width = size_of(self._images[0])
         frame, merged, residual, mask0, mask1 = (part[..., :height, :width] for part in synthesis[:5])
         return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
 
     @torch.inference_mode()
     def flow(self) -> tuple[Tensor, Tensor]:
         """Return ``flow_01`` and ``flow_10``, ``(B, 2, H, W)`` each, ``(dx, dy)`` in pixels of the images."""
-        height, width = _size(self._images[0])
+        height, width = size_of(self._images[0])
         flow_01, flow_10 = self._estimate()[2].full_resolution()
         return flow_01[..., :height, :width], flow_10[..., :height, :width]
 
@@ -323,38 +320,3 @@ def _hash_of(network: UPRNet) -> str:
 def _check_time(t: float) -> None:
     if not 0 <= t <= 1:
         raise InvalidInputError(f"t must be in [0, 1], got {t}")
-
-
-def _channels(image: NDArray[Any] | Tensor) -> int:
-    return image.shape[-3] if isinstance(image, Tensor) else image.shape[-1]
-
-
-def _size(image: NDArray[Any] | Tensor) -> tuple[int, int]:
-    height, width = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
-    return height, width
-
-
-def _check_images(img0: Any, img1: Any) -> None:
-    for name, image in (("img0", img0), ("img1", img1)):
-        shape = tuple(getattr(image, "shape", ()))
-        if isinstance(image, Tensor):
-            good = image.ndim in (3, 4) and shape[-3] in (3, 4)
-        else:
-            good = isinstance(image, np.ndarray) and image.ndim == 3 and shape[2] in (3, 4)
-        if not good:
-            raise InvalidInputError(
-                f"{name} must be a numpy array (H, W, 3 or 4) or a torch tensor (3 or 4, H, W), "
-                f"got {type(image).__name__} {shape}"
-            )
-        if min(_size(image)) < MIN_SIDE:
-            raise InvalidInputError(f"{name} must be at least {MIN_SIDE} x {MIN_SIDE} pixels, got {_size(image)}")
-    if _size(img0) != _size(img1):
-        raise InvalidInputError(f"img0 and img1 must have the same size, got {_size(img0)} and {_size(img1)}")
-    if type(img0) is not type(img1) or img0.shape != img1.shape or img0.dtype != img1.dtype:
-        raise InvalidInputError(
-            f"img0 and img1 must be alike, got {img0.dtype} {tuple(img0.shape)} and {img1.dtype} {tuple(img1.shape)}"
-        )
-
-
-def _copied(image: NDArray[Any] | Tensor) -> Any:
-    return image.clone() if isinstance(image, Tensor) else image.copy()

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uprnet.arrays import full_scale
 from uprnet.errors import InvalidInputError
 
 #: How far, in units of full scale, float images may leave [0, 1]: filters overshoot, 0-to-255 floats are a mistake.
@@ -47,7 +48,7 @@ class Transfers:
         Raises:
             InvalidInputError: If it is of another type, or its floats are in another range.
         """
-        white = _full_scale(image)
+        white = full_scale(image)
         if isinstance(image, Tensor):
             tensor = (image if image.ndim == 4 else image[None]).to(self.device)
         else:
@@ -68,7 +69,7 @@ class Transfers:
 
         Integers are rounded, not truncated.
         """
-        white = _full_scale(like)
+        white = full_scale(like)
         if white != 1:
             frame = (frame * white).round().clamp(0, white)
         if isinstance(like, Tensor):
@@ -116,16 +117,6 @@ class Transfers:
 
         buffer.free = array
         return array
-
-
-def _full_scale(image: NDArray[Any] | Tensor) -> float:
-    """The value of white: 1 for floats, the largest number of an unsigned integer type."""
-    name = str(image.dtype).removeprefix("torch.")
-    if name.startswith(("float", "bfloat")):
-        return 1.0
-    if name in ("uint8", "uint16"):
-        return float(np.iinfo(name).max)
-    raise InvalidInputError(f"images must be uint8, uint16 or floating in [0, 1], got {name}")
 
 
 class _Buffer:

@@ -19,6 +19,7 @@ from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.report import Report, tables
 from uprnet.media.images import read_image, write_image
 from uprnet.network.weights import load_model
+from uprnet.options import NetworkOptions
 
 LEVELS = {
     "triplets": (1, 0),  # the rule: ceil(log2(96 / 448) + 3)
@@ -37,7 +38,7 @@ def model():
 
 
 def options_for(name, root, **changes):
-    return BenchmarkOptions(name, root, model="small", device="cpu", **changes)
+    return BenchmarkOptions(name, root, network=NetworkOptions(model="small", device="cpu"), **changes)
 
 
 def load(path):

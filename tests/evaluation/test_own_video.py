@@ -14,6 +14,7 @@ from uprnet.evaluation.baselines import has_minterpolate
 from uprnet.evaluation.own_video import CUTS, ENDS, STILL, VideoBenchmarkOptions, run_video_benchmark
 from uprnet.evaluation.plot import curve, plot_over_time
 from uprnet.media.images import read_image
+from uprnet.options import NetworkOptions
 
 CARS = Path(__file__).parent.parent / "data" / "cars.h264"
 
@@ -39,7 +40,7 @@ def write_video(tmp_path):
 
 
 def options_for(*clips, **changes):
-    return VideoBenchmarkOptions(clips, model="small", device="cpu", **changes)
+    return VideoBenchmarkOptions(clips, network=NetworkOptions(model="small", device="cpu"), **changes)
 
 
 def scores_of(report, method):
@@ -142,6 +143,6 @@ def test_a_file_that_is_no_video_is_told(tmp_path):
     ],
 )
 def test_options_out_of_range_are_refused(changes, text):
-    values = {"clips": (CARS,), "model": "small", "device": "cpu", **changes}
+    values = {"clips": (CARS,), "network": NetworkOptions(model="small", device="cpu"), **changes}
     with pytest.raises(InvalidInputError, match=text):
         run_video_benchmark(VideoBenchmarkOptions(**values))

@@ -11,6 +11,7 @@ from torch import nn
 from uprnet.errors import MissingDependencyError, WeightsError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark
 from uprnet.evaluation.perceptual import lpips_metric
+from uprnet.options import NetworkOptions
 
 
 class Distance(nn.Module):
@@ -38,7 +39,9 @@ def test_one_number_per_image(monkeypatch):
 
 def test_a_benchmark_has_it_as_one_more_metric(monkeypatch, make_tree):
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=Distance))
-    options = BenchmarkOptions("triplets", make_tree("triplets"), model="small", device="cpu", lpips=True)
+    options = BenchmarkOptions(
+        "triplets", make_tree("triplets"), NetworkOptions(model="small", device="cpu"), lpips=True
+    )
     for result in run_benchmark(options).results:
         # Twice the mean difference; rounding to 8 bit moves each pixel by half a step at most.
         assert result.scores["lpips"] == pytest.approx(2 * result.scores["error"] / 255, abs=1 / 255)

@@ -9,15 +9,18 @@ import pytest
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark
 from uprnet.evaluation.processes import Processes, joined
+from uprnet.options import NetworkOptions
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark
 from uprnet.evaluation.processes import Processes
+from uprnet.options import NetworkOptions
 
 root, folder = map(Path, sys.argv[1:])
-report = run_benchmark(BenchmarkOptions("septuplet", root, model="small", device="cpu", results=folder / "kept"))
+small = NetworkOptions(model="small", device="cpu")
+report = run_benchmark(BenchmarkOptions("septuplet", root, small, results=folder / "kept"))
 report.write_json(folder / f"{Processes.from_environment().rank}.json")
 """
 
@@ -55,7 +58,7 @@ def test_torchrun_counts_each_item_once(make_tree, tmp_path):
     program.write_text(PROGRAM)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*command, str(program), str(root), str(tmp_path)], check=True, capture_output=True)
-    alone = run_benchmark(BenchmarkOptions("septuplet", root, model="small", device="cpu")).as_dict()
+    alone = run_benchmark(BenchmarkOptions("septuplet", root, NetworkOptions(model="small", device="cpu"))).as_dict()
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert [(r["item"], r["t"]) for r in found["results"]] == [(r["item"], r["t"]) for r in alone["results"]]

@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from uprnet.errors import InvalidInputError
-from uprnet.media.timeline import MAX_TIME_SCALE, Clock, Timing, as_rate, common_tick, plan
+from uprnet.media.clock import Clock
+from uprnet.media.timeline import MAX_TIME_SCALE, Timing, as_rate, common_tick, plan
 
 NTSC_FILM = Fraction(24000, 1001)
 

@@ -33,7 +33,7 @@ def test_number_of_parameters(size: str, count: int):
     assert sum(parameter.numel() for parameter in UPRNet(ModelConfig.from_size(size)).parameters()) == count
 
 
-@pytest.mark.parametrize("backend", ["kernel", "torch"])
+@pytest.mark.parametrize("backend", ["numba", "torch"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_equals_the_reference(golden_case: dict[str, Any], official_file: Any, backend: str, channels_last: bool):
     memory_format = torch.channels_last if channels_last else torch.contiguous_format

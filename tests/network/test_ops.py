@@ -14,7 +14,7 @@ from torch import Tensor
 from uprnet import InvalidInputError
 from uprnet.network.ops import backend_for, cost_volume, splat_average, use_backend
 
-BACKENDS = ["kernel", "torch"]
+BACKENDS = ["numba", "torch"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 

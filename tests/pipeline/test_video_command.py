@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from uprnet.cli import main
-from uprnet.console import NetworkOptions
 from uprnet.media.images import write_image
 from uprnet.media.video import VideoReader
+from uprnet.options import NetworkOptions
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uprnet.network.model import LEAKY_SLOPE, FeaturePyramid, FlowEstimator, FrameSynthesis
+from uprnet.network.boxes import LEAKY_SLOPE, FeaturePyramid, FlowEstimator, FrameSynthesis
 from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from uprnet.evaluation.samples import Item, as_tensor, read_ahead, read_item
 from uprnet.interpolate import Interpolator
 from uprnet.media.images import encode_image
 from uprnet.media.output import complete_folder
-from uprnet.network.config import Engine, Precision
 from uprnet.network.weights import weights_path
+from uprnet.options import NetworkOptions
 from uprnet.show import Picture, as_picture, sheet
 
 ERROR_GAIN = 4.0
@@ -40,8 +40,7 @@ class BenchmarkOptions:
     Attributes:
         name: triplets, vimeo90k, septuplet, ucf101, snu-film or x4k1000fps.
         data_root: Folder of the data set.
-        model: base, small, or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: Which network, where it runs, and how.
         subset: Part of the data set: easy, medium, hard, extreme; 4k, 2k. The first if empty.
         factor: Frames after per frame before: snu-film 2, 4, 8; x4k1000fps 8, 4, 2. The first if None.
         tta: Measure the mean over flips, too, as a row of its own.
@@ -50,16 +49,11 @@ class BenchmarkOptions:
         batch_size: Items of one size that are predicted together.
         num_workers: Threads that read ahead.
         results: Folder that keeps results item by item; with it, a stopped benchmark goes on.
-        engine: What runs the convolutions, see `Interpolator`.
-        precision: auto, fp32, fp16 or bf16.
-        memory: Memory that the work may take, such as 4GiB; as much as is free if None.
-        compile: Compile the network first, see `Interpolator`.
     """
 
     name: str
     data_root: Path
-    model: str = "base"
-    device: str = "auto"
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     subset: str = ""
     factor: int | None = None
     tta: bool = False
@@ -68,10 +62,6 @@ class BenchmarkOptions:
     batch_size: int = 1
     num_workers: int = 1
     results: Path | None = None
-    engine: Engine = "auto"
-    precision: Precision = "auto"
-    memory: str | None = None
-    compile: bool = False
 
 
 def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgress], None] | None = None) -> Report:
@@ -101,7 +91,8 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
     items = _limited(find_items(benchmark, options.data_root, subset, factor), options.limit)
     settings = _settings(options, subset, factor, protocol)
     with joined() as processes:
-        interpolator = _interpolator(replace(options, device=processes.device(options.device)), protocol)
+        network = replace(options.network, device=processes.device(options.network.device))
+        interpolator = _interpolator(network, protocol)
         folder = None
         if options.results:
             with processes.main_first():
@@ -109,7 +100,7 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
         mine = _measure(processes.share(items), options, protocol, interpolator, folder, progress)
         found = {name: results for part in processes.gather(mine) for name, results in part.items()}
     size = interpolator.model.config.size
-    title = " ".join(part for part in (benchmark.title, subset, f"x{factor}", options.model) if part)
+    title = " ".join(part for part in (benchmark.title, subset, f"x{factor}", options.network.model) if part)
     in_order = tuple(result for item in items for result in found[item.name])
     return Report(title, settings, in_order, published_scores(benchmark.name, subset, factor), size)
 
@@ -161,7 +152,7 @@ def save_worst(report: Report, options: BenchmarkOptions, count: int, folder: Pa
     """
     benchmark, subset, factor, protocol = _chosen(options)
     items = {item.name: item for item in find_items(benchmark, options.data_root, subset, factor)}
-    interpolator = _interpolator(options, protocol)
+    interpolator = _interpolator(options.network, protocol)
     with complete_folder(folder, overwrite) as hidden:
         for place, result in enumerate(report.worst(count, OURS), 1):
             cells = _worst_cells(items[result.item], result, interpolator, protocol)
@@ -203,14 +194,8 @@ def _limited(items: list[Item], limit: int | None) -> list[Item]:
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
-def _interpolator(options: BenchmarkOptions, protocol: Protocol) -> Interpolator:
-    return Interpolator(
-        options.model,
-        options.device,
-        engine=options.engine,
-        precision=options.precision,
-        memory=options.memory,
-        compile=options.compile,
+def _interpolator(network: NetworkOptions, protocol: Protocol) -> Interpolator:
+    return network.interpolator(
         num_levels=protocol.num_levels,
         skip_finest=protocol.skip_finest,
         padding="constant",  # as the published numbers were made
@@ -219,7 +204,7 @@ def _interpolator(options: BenchmarkOptions, protocol: Protocol) -> Interpolator
 
 def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Protocol) -> dict[str, Any]:
     """All that the numbers depend on; how fast they come (batches, threads, limit) is not part of it."""
-    weights = weights_path(options.model)
+    weights = weights_path(options.network.model)
     return {
         "uprnet": __version__,
         "benchmark": options.name,
@@ -229,11 +214,11 @@ def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Pro
         "num_levels": protocol.num_levels,
         "skip_finest": protocol.skip_finest,
         "shrink": protocol.shrink,
-        "model": str(options.model),
+        "model": str(options.network.model),
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "tta": options.tta,
         "lpips": options.lpips,
-        "engine": options.engine,
-        "precision": options.precision,
+        "engine": options.network.engine,
+        "precision": options.network.precision,
         "torch": torch.__version__,
     }

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from uprnet.console import Compute, ComputeOptions, Network, NetworkOptions, Overwrite, stderr, stdout
+from uprnet.console import Compute, Network, Overwrite, stderr, stdout
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
 from uprnet.evaluation.own_video import VideoBenchmarkOptions, run_video_benchmark
@@ -21,6 +21,7 @@ from uprnet.evaluation.progress import BenchmarkProgress
 from uprnet.evaluation.report import Report, tables
 from uprnet.evaluation.runtime import RuntimeOptions, measure_runtime
 from uprnet.files import check_output
+from uprnet.options import ComputeOptions, NetworkOptions
 
 benchmark = App(name="benchmark", help="Measure quality: on the data sets of the papers, or on your own videos.")
 
@@ -69,6 +70,7 @@ def data_set(
     options = BenchmarkOptions(
         name,
         data_root,
+        network,
         subset=subset,
         factor=factor,
         tta=tta,
@@ -77,7 +79,6 @@ def data_set(
         batch_size=batch_size,
         num_workers=num_workers,
         results=results,
-        **asdict(network),
     )
     with _progress_bar() as progress:
         report = run_benchmark(options, progress)
@@ -122,7 +123,7 @@ def video(
             check_output(path, overwrite=overwrite)
     if plots is not None and not plots.is_dir():
         raise InvalidInputError(f"--plots must be a folder that is there, got {plots}; make it first")
-    options = VideoBenchmarkOptions(tuple(clips), factor, limit=limit, longer_side=longer_side, **asdict(network))
+    options = VideoBenchmarkOptions(tuple(clips), factor, network, limit=limit, longer_side=longer_side)
     with _progress_bar() as progress:
         report = run_video_benchmark(options, progress)
     _show(report, json, csv, overwrite)

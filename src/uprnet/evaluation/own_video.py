@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,8 @@ from uprnet.evaluation.loop import FrameResult, evaluate, network_methods
 from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.report import Report
 from uprnet.evaluation.samples import Sample
-from uprnet.interpolate import Interpolator
 from uprnet.media.video import SourceFrame, VideoReader
-from uprnet.network.config import Engine, Precision
+from uprnet.options import NetworkOptions
 from uprnet.pipeline.cuts import with_cuts
 
 FACTORS = (2, 4, 8)
@@ -44,28 +43,18 @@ class VideoBenchmarkOptions:
     Attributes:
         clips: Video files.
         factor: Every 2nd, 4th or 8th frame is given, those between are made.
-        model: base, small, or the path of a weights file.
-        device: auto, cpu, cuda, cuda:1, mps, ...
+        network: Which network, where it runs, and how.
         limit: Measure the first so many pairs of each clip; all if None.
         longer_side: Shrink frames to this many pixels first, by averaging areas; None keeps their size.
         minterpolate: Measure ffmpeg's filter, too.
-        engine: What runs the convolutions, see `Interpolator`.
-        precision: auto, fp32, fp16 or bf16.
-        memory: Memory that the work may take, such as 4GiB; as much as is free if None.
-        compile: Compile the network first, see `Interpolator`.
     """
 
     clips: tuple[Path, ...]
     factor: int = 2
-    model: str = "base"
-    device: str = "auto"
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     limit: int | None = None
     longer_side: int | None = None
     minterpolate: bool = True
-    engine: Engine = "auto"
-    precision: Precision = "auto"
-    memory: str | None = None
-    compile: bool = False
 
 
 def run_video_benchmark(
@@ -91,14 +80,7 @@ def run_video_benchmark(
         {'uprnet': 34.1, 'repeat': 27.9, 'blend': 30.2, 'DIS flow': 32.8, 'minterpolate': 32.0}
     """
     _check(options)
-    interpolator = Interpolator(
-        options.model,
-        options.device,
-        engine=options.engine,
-        precision=options.precision,
-        memory=options.memory,
-        compile=options.compile,
-    )
+    interpolator = options.network.interpolator()
     methods = {**network_methods(interpolator), "repeat": repeat, "blend": blend, "DIS flow": dis_flow}
     left_out: Count[str] = Count()
     counter = Counter(sum(_pairs_of(clip, options) for clip in options.clips), progress)
@@ -114,11 +96,11 @@ def run_video_benchmark(
         "uprnet": __version__,
         "clips": [str(clip) for clip in options.clips],
         "factor": options.factor,
-        "model": options.model,
+        "model": options.network.model,
         "limit": options.limit,
         "longer_side": options.longer_side,
     }
-    title = f"own video x{options.factor} {options.model}"
+    title = f"own video x{options.factor} {options.network.model}"
     return Report(title, settings, tuple(found), size=interpolator.model.config.size, left_out=dict(left_out))
 
 

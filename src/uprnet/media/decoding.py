@@ -21,7 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from uprnet.errors import MediaError
-from uprnet.media.timeline import Clock
+from uprnet.media.clock import Clock
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """libav's own decoders of these codecs leave the transparency of WebM out; these read it."""

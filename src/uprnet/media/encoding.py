@@ -29,7 +29,7 @@ from uprnet.media.colour import CHROMA_LOCATIONS, FULL, LEFT, RGB, ColourTags
 from uprnet.media.hdr import HdrMetadata
 from uprnet.media.output import CONTAINERS
 from uprnet.media.pixel_format import Sampling, can_write, losses, nearest
-from uprnet.media.video import VideoInfo
+from uprnet.media.stream import VideoInfo
 
 WITH_ALPHA = ".mov (ProRes), .mkv (FFV1), .webm (VP9)"
 

@@ -10,7 +10,8 @@ from uprnet.errors import MediaError
 from uprnet.media.colour import ColourTags, Image
 from uprnet.media.images import alike, list_images, read_image
 from uprnet.media.numbering import name_gaps, positions
-from uprnet.media.video import SourceFrame, VideoInfo
+from uprnet.media.stream import VideoInfo
+from uprnet.media.video import SourceFrame
 
 logger = logging.getLogger(__name__)
 

@@ -24,9 +24,10 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from uprnet.errors import InvalidInputError, MediaError
+from uprnet.media.clock import BACKWARDS
 from uprnet.media.output import CONTAINERS
 from uprnet.media.slow_sound import add_slow_track
-from uprnet.media.timeline import BACKWARDS, Timing
+from uprnet.media.timeline import Timing
 from uprnet.media.video import STANDARD_INPUT, open_container
 
 logger = logging.getLogger(__name__)

@@ -19,13 +19,14 @@ from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from uprnet.errors import MediaError
-from uprnet.media.colour import ColourConverter, ColourTags, Image
+from uprnet.media.clock import Clock
+from uprnet.media.colour import ColourConverter, Image
 from uprnet.media.decoding import Decoder, TimedPicture, deinterlaced
 from uprnet.media.hdr import HdrMetadata, dynamic_metadata
 from uprnet.media.orientation import Orientation
 from uprnet.media.pixel_format import Sampling
-from uprnet.media.stream import colour_of, declared_end, nominal_rate, video_stream
-from uprnet.media.timeline import DEFAULT_RATE, Clock, with_next
+from uprnet.media.stream import VideoInfo, colour_of, declared_end, nominal_rate, video_stream
+from uprnet.media.timeline import DEFAULT_RATE, with_next
 
 logger = logging.getLogger(__name__)
 
@@ -71,58 +72,6 @@ class SkippedFrame:
     duration: Fraction | None
     thumbnail: Image | None = None
     image: None = None
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video file says about itself, checked against its first frame.
-
-    Attributes:
-        height: Height of a frame as it is given, in pixels.
-        width: Width of a frame as it is given, in pixels.
-        rate: Nominal frames per second; the average where the rate varies.
-        tick: Seconds of which all frame times are whole multiples.
-        start: Time of the first frame, in seconds.
-        duration: Declared length in seconds; None if the file does not say.
-        frames: Number of frames; an estimate unless the container counts them, None if nothing is known.
-        codec: libav's name of the video codec.
-        pixel_format: libav's name of the stored pixel format.
-        depth: Bits per sample.
-        has_alpha: Whether frames come with alpha as fourth channel, not premultiplied.
-        colour: Colour tags.
-        rotation: Degrees counterclockwise by which stored frames have to be turned to be upright: 0, 90, 180 or 270.
-        sample_aspect: Width of a pixel over its height, of a frame as it is given.
-        audio: libav's names of the codecs of the audio tracks.
-        other_tracks: Kinds of the tracks that are neither the video nor audio, such as ``subtitle``.
-        chroma: How colour is sampled, see `Sampling`; that of a folder is how a video of it is best stored.
-        hdr: Metadata of high dynamic range.
-        display_matrix: What turns and mirrors frames to be upright; empty if they are given so.
-    """
-
-    height: int
-    width: int
-    rate: Fraction
-    tick: Fraction
-    start: Fraction
-    duration: Fraction | None
-    frames: int | None
-    codec: str
-    pixel_format: str
-    depth: int
-    has_alpha: bool
-    colour: ColourTags
-    rotation: int
-    sample_aspect: Fraction
-    audio: tuple[str, ...]
-    other_tracks: tuple[str, ...]
-    chroma: str = "420"
-    hdr: HdrMetadata | None = None
-    display_matrix: tuple[int, ...] = ()
-
-    @property
-    def sampling(self) -> Sampling:
-        """What is stored of each pixel."""
-        return Sampling(self.chroma, self.depth, self.has_alpha)
 
 
 def open_container(path: Path) -> InputContainer:

@@ -13,7 +13,6 @@ from cyclopts import Parameter
 from uprnet.console import (
     JsonLines,
     Network,
-    NetworkOptions,
     Output,
     Overwrite,
     progress_bar,
@@ -25,6 +24,7 @@ from uprnet.files import check_output, write_whole
 from uprnet.media.encoding import EncoderSettings
 from uprnet.media.sequence import Gaps
 from uprnet.media.video import STANDARD_INPUT
+from uprnet.options import NetworkOptions
 from uprnet.pipeline.folder import FolderSummary, holds_videos, interpolate_folder
 from uprnet.pipeline.options import SceneOptions, SoundOptions
 from uprnet.pipeline.pipe import STANDARD_OUTPUT, PipeFormat

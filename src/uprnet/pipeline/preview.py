@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from uprnet.media.colour import Image
-from uprnet.media.video import VideoInfo
+from uprnet.media.stream import VideoInfo
 from uprnet.pipeline.shots import Decision
 
 STRIP = 32

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from uprnet.errors import InvalidInputError
-from uprnet.media.video import SkippedFrame, SourceFrame, VideoInfo
+from uprnet.media.stream import VideoInfo
+from uprnet.media.video import SkippedFrame, SourceFrame
 
 Time = str | float | Fraction
 """Seconds as a number, or text such as ``12.5`` or ``1:02:03.5``.

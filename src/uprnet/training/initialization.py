@@ -7,7 +7,8 @@ pixels look alike, so the cost volume says nothing. Here the features differ fro
 import torch
 from torch import Tensor, nn
 
-from uprnet.network.model import LEAKY_SLOPE, UPRNet
+from uprnet.network.boxes import LEAKY_SLOPE
+from uprnet.network.model import UPRNet
 
 FLOW_FACTOR = 0.1  # on the flow head: start near zero motion
 SYNTHESIS_FACTOR = 0.01  # on the last synthesis convolution: start with plain blending, residuals below a grey level

@@ -20,7 +20,7 @@ class PReLU(nn.PReLU):
         in_place = (
             not torch.compiler.is_compiling()  # a compiler fuses the plain one
             and not torch.is_grad_enabled()
-            and backend_for(tensor) == "kernel"
+            and backend_for(tensor) == "numba"
             and type(tensor) is Tensor
             and tensor.dtype in (torch.float32, torch.float64)
             and tensor.is_contiguous(memory_format=torch.channels_last)

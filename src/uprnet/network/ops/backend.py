@@ -1,6 +1,6 @@
 """The one place that picks an implementation of an operator.
 
-``kernel`` is compiled for the CPU by numba, ``triton`` for NVIDIA's and AMD's GPUs, and ``torch`` is the plain-torch
+``numba`` is compiled for the CPU by numba, ``triton`` for NVIDIA's and AMD's GPUs, and ``torch`` is the plain-torch
 definition, which runs everywhere: on Apple's and Intel's GPUs, and where Triton is missing or fails. All take every
 floating type; sums of half precision are kept in float32.
 """
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Backend = Literal["kernel", "triton", "torch"]
+Backend = Literal["numba", "triton", "torch"]
 
 _chosen: ContextVar[Backend | None] = ContextVar("uprnet_backend", default=None)
 
@@ -34,7 +34,7 @@ def backend_for(tensor: Tensor) -> Backend:
 def default_backend(device: torch.device) -> Backend:
     """Return the fastest implementation that runs on ``device``."""
     if device.type == "cpu":
-        return "kernel"
+        return "numba"
     if device.type == "cuda" and find_spec("triton"):  # AMD's GPUs are called cuda, too
         from uprnet.network.ops import triton  # imports an optional library
 

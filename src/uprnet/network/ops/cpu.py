@@ -8,16 +8,19 @@ is the same from run to run and for any number of threads.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numba import typeof
 from torch import Tensor
 
 from uprnet.network.ops import cpu_kernels as kernels
+from uprnet.network.ops.autograd import differentiate_cost_volume, differentiate_splat
 from uprnet.network.ops.backend import is_plain_call
 
 #: Multiply-adds or moves below which one thread is faster than several.
@@ -27,6 +30,8 @@ _SINGLE_THREAD_WORK = 100_000
 #: Bytes of an output that is added to at random, small enough to stay in a core's cache.
 _CACHED_BYTES = 2**20
 
+Job = TypeVar("Job")
+
 #: Kernels that are compiled, with the types they are compiled for.
 _compiled: set[tuple[object, torch.dtype]] = set()
 
@@ -34,6 +39,25 @@ _compiled: set[tuple[object, torch.dtype]] = set()
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="uprnet-ops")
+
+
+def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
+    """Do ``work`` on each of some jobs, in no order, on as many threads as torch may use."""
+    waiting = deque(jobs)
+
+    def help_out() -> None:
+        while waiting:
+            try:
+                job = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            work(job)
+
+    threads = min(torch.get_num_threads(), len(waiting))
+    helpers = [_pool(threads).submit(help_out) for _ in range(threads - 1)]
+    help_out()
+    for helper in helpers:
+        helper.result()
 
 
 def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once: int | None = None) -> None:
@@ -143,24 +167,8 @@ def prelu_(tensor: Tensor, slopes: Tensor) -> None:
     _in_bands(kernels.prelu_, rows.shape[1], rows.numel(), rows, slopes)
 
 
-def _splat_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
-
-
-def _splat_autograd(ctx: Any, grad: Tensor, _grad_weight: Tensor) -> Any:
-    return _splat_backward(grad, *ctx.saved_tensors)
-
-
-def _cost_volume_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
-
-
-def _cost_volume_autograd(ctx: Any, grad: Tensor) -> Any:
-    return _cost_volume_backward(grad, *ctx.saved_tensors)
-
-
-_splat.register_autograd(_splat_autograd, setup_context=_splat_setup)
-_cost_volume.register_autograd(_cost_volume_autograd, setup_context=_cost_volume_setup)
+differentiate_splat(_splat, _splat_backward)
+differentiate_cost_volume(_cost_volume, _cost_volume_backward)
 
 
 def splat_average(source: Tensor, flow: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:
         return triton.cost_volume(features0, features1)
     dtype = features0.dtype if features0.dtype == torch.float64 else torch.float32
     wide0, wide1 = features0.to(dtype), features1.to(dtype)
-    compute = cpu.cost_volume if backend == "kernel" else cost_volume_definition
+    compute = cpu.cost_volume if backend == "numba" else cost_volume_definition
     return compute(wide0, wide1).to(features0.dtype)
 
 

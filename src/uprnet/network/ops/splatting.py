@@ -56,7 +56,7 @@ def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
         return triton.splat_average(source, flow)
     dtype = source.dtype if source.dtype == torch.float64 else torch.float32
     wide_source, wide_flow = source.to(dtype), flow.to(dtype)
-    compute = cpu.splat_average if backend == "kernel" else splat_average_definition
+    compute = cpu.splat_average if backend == "numba" else splat_average_definition
     return compute(wide_source, wide_flow).to(source.dtype)
 
 

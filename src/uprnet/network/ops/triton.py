@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from uprnet.network.ops import triton_kernels as kernels
+from uprnet.network.ops.autograd import differentiate_cost_volume, differentiate_splat
 from uprnet.network.ops.backend import is_plain_call
 from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS, RADIUS, SIDE
 
@@ -173,24 +174,8 @@ def _(grad: Tensor, features0: Tensor, features1: Tensor) -> tuple[Tensor, Tenso
     return _empty(features0), _empty(features1)
 
 
-def _splat_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
-
-
-def _splat_autograd(ctx: Any, grad: Tensor, _grad_weights: Tensor) -> Any:
-    return _splat_backward(grad, *ctx.saved_tensors)
-
-
-def _cost_volume_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs)
-
-
-def _cost_volume_autograd(ctx: Any, grad: Tensor) -> Any:
-    return _cost_volume_backward(grad, *ctx.saved_tensors)
-
-
-_splat.register_autograd(_splat_autograd, setup_context=_splat_setup)
-_cost_volume.register_autograd(_cost_volume_autograd, setup_context=_cost_volume_setup)
+differentiate_splat(_splat, _splat_backward)
+differentiate_cost_volume(_cost_volume, _cost_volume_backward)
 
 
 def splat_average(source: Tensor, flow: Tensor) -> Tensor:
