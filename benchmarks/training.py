@@ -7,9 +7,10 @@ operators' backward passes in the step, and how many samples a second the loader
 """
 
 import argparse
+import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from uprnet.engines.gradients import use_winograd
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.config import ModelConfig
 from uprnet.network.model import UPRNet
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--engine", choices=("numba", "torch"), default="numba")
     parser.add_argument("--recipe", type=Path, help="measure the loader of this recipe instead of synthetic motion")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -43,12 +46,15 @@ def main() -> None:
 
     data = DataConfig(crop=arguments.crop, synthetic=SyntheticConfig(weight=1.0))
     batch = collate([TrainingStream(data, 0, 100)[index] for index in range(arguments.batch)])
-    model = UPRNet(ModelConfig.from_size(arguments.model))
+    model = UPRNet(ModelConfig.from_size(arguments.model)).to(memory_format=torch.channels_last)
+    replay = convolution_replay(model, batch)  # by torch
+    if arguments.engine == "numba":
+        use_winograd(model)
     step = training_step(model, batch)
-    convolutions = median_time(convolution_replay(model, batch), arguments.repeats)
-    whole = median_time(step, arguments.repeats)
+    convolutions, whole = median_times((replay, step), arguments.repeats)
     share = operator_backward_share(step)
-    print(f"{arguments.model}, {arguments.batch} x {arguments.crop}x{arguments.crop}, {arguments.threads} threads")
+    size = f"{arguments.batch} x {arguments.crop}x{arguments.crop}"
+    print(f"{arguments.model}, {arguments.engine}, {size}, {arguments.threads} threads")
     print(f"forward convolutions alone   {convolutions:7.3f} s")
     print(f"training step                {whole:7.3f} s   {whole / convolutions:.2f} x the convolutions")
     print(f"custom operators' backward   {share:7.1%} of the step")
@@ -73,11 +79,14 @@ def training_step(model: UPRNet, batch: Batch) -> Callable[[], object]:
 
 
 def convolution_replay(model: UPRNet, batch: Batch) -> Callable[[], object]:
-    """All convolutions of a forward pass, on the inputs that they receive there, and nothing else."""
+    """All convolutions of a forward pass by torch, on the inputs that they receive there, and nothing else."""
     calls: list[tuple[nn.Module, Tensor]] = []
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    copies = {layer: copy.deepcopy(layer) for layer in layers}
     hooks = [
-        layer.register_forward_pre_hook(lambda module, inputs: calls.append((module, inputs[0].detach().clone())))
+        layer.register_forward_pre_hook(
+            lambda module, inputs: calls.append((copies[module], inputs[0].detach().clone()))
+        )
         for layer in layers
     ]
     with torch.no_grad():
@@ -93,15 +102,17 @@ def convolution_replay(model: UPRNet, batch: Batch) -> Callable[[], object]:
     return replay
 
 
-def median_time(run: Callable[[], object], repeats: int) -> float:
-    """Median seconds, after one run that warms up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
+def median_times(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Median seconds of each, timed in turn, after a run of each that warms up."""
+    times: list[list[float]] = [[] for _ in runs]
+    for run in runs:
         run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    for _ in range(repeats):
+        for run, found in zip(runs, times, strict=True):
+            began = time.perf_counter()
+            run()
+            found.append(time.perf_counter() - began)
+    return [statistics.median(found) for found in times]
 
 
 def operator_backward_share(step: Callable[[], object]) -> float:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from uprnet.errors import TrainingError
-from uprnet.training.config import TrainingConfig, read_recipe, write_recipe
+from uprnet.training.config import ComputeConfig, TrainingConfig, read_recipe, write_recipe
+from uprnet.training.preparation import uses_winograd
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -77,3 +79,24 @@ def test_mistakes_are_said_in_one_line(recipe, text, options, message):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"there is no recipe .*nowhere.toml"):
         read_recipe(tmp_path / "nowhere.toml")
+
+
+def test_winograd_is_used_where_it_can_be():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert uses_winograd(ComputeConfig(), cpu)
+    assert not uses_winograd(ComputeConfig(), gpu)
+    assert not uses_winograd(ComputeConfig(precision="bf16"), cpu)
+    assert not uses_winograd(ComputeConfig(engine="torch"), cpu)
+
+
+@pytest.mark.parametrize(
+    ("compute", "text"),
+    [
+        (ComputeConfig(engine="ncnn"), "compute.engine must be auto, numba or torch, got 'ncnn'"),
+        (ComputeConfig(engine="numba", precision="bf16"), "got cpu, bf16 and false"),
+        (ComputeConfig(engine="numba", compile=True), "got cpu, no and true"),
+    ],
+)
+def test_an_engine_that_cannot_train_is_refused(compute, text):
+    with pytest.raises(TrainingError, match=text):
+        uses_winograd(compute, torch.device("cpu"))

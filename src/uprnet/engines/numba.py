@@ -8,7 +8,6 @@ neighbours have, too, again. Stripes depend on sizes alone, so that the result i
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +24,9 @@ from uprnet.network.ops.vectors import LANES, NUMBER, ROW_MULTIPLE, VECTOR
 
 #: Winograd's transform of three taps, at the points 0, 1, -1, 2, -2 and infinity.
 _THREE_TAPS = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
+
+#: The same for 3 x 3 taps at once, ``(36, 9)``.
+_THREE_TAPS_SQUARE = torch.kron(_THREE_TAPS, _THREE_TAPS)
 
 #: Of two taps, at the points 0, 1, -1, 2 and infinity.
 _TWO_TAPS = torch.tensor([[3, 0], [-3, -3], [-1, 1], [1, 2], [0, 6]]).double() / 6
@@ -121,14 +123,17 @@ def _prepare(layer: Convolution) -> _Prepared:
     padded[:, :outputs] = torch.stack(parts)
     is_winograd = taps == 3 and (layer.is_transposed or inputs >= MIN_WINOGRAD_CHANNELS)
     if not is_winograd:
-        products = [padded[0].permute(2, 3, 1, 0).flatten(0, 2)]
+        products = [padded[0].permute(2, 3, 1, 0).flatten(0, 2)[None]]
     elif layer.stride == 2 and not layer.is_transposed:
         products = _products_of_phases(padded[0])
     else:
-        products = _products(padded)
+        products = [_products(padded)]
     panels = _panels(vectors)
     widths = [LANES * width for width in panels]
-    pieces = [piece.flatten() for product in products for piece in torch.split(product, widths, dim=1)]
+    pieces = [
+        torch.cat([part.flatten(1) for part in torch.split(matrices, widths, dim=2)], dim=1).flatten()
+        for matrices in products
+    ]
     bias, slopes = torch.zeros(len(parts), vectors * LANES), torch.ones(len(parts), vectors * LANES)
     bias[:, :outputs] = layer.bias
     if layer.slopes is not None:
@@ -138,32 +143,38 @@ def _prepare(layer: Convolution) -> _Prepared:
     )
 
 
-def _products(weights: Tensor) -> list[Tensor]:
+def _products(weights: Tensor) -> Tensor:
     """Return the matrices ``(inputs, outputs)`` of Winograd's 36 products, in each the groups one by one.
 
     ``weights`` are ``(groups, outputs, inputs, 3, 3)``; of the four groups of a transposed convolution, products that
     are zero are left out.
     """
-    spread = torch.einsum("ik,gockl,jl->ijgco", _THREE_TAPS, weights, _THREE_TAPS)
-    found = []
-    for y in range(6):
-        for x in range(6):
-            for group in range(len(weights)):
-                is_zero = len(weights) == 4 and (y == (0 if group // 2 else 5) or x == (0 if group % 2 else 5))
-                if not is_zero:
-                    found.append(spread[y, x, group])
-    return found
+    groups, outputs, inputs = weights.shape[:3]
+    spread = _THREE_TAPS_SQUARE @ weights.permute(3, 4, 0, 2, 1).reshape(9, -1)
+    matrices = spread.view(36 * groups, inputs, outputs)
+    if groups == 1:
+        return matrices
+    kept = [
+        (6 * y + x) * groups + group
+        for y in range(6)
+        for x in range(6)
+        for group in range(groups)
+        if y != (0 if group // 2 else 5) and x != (0 if group % 2 else 5)
+    ]
+    return matrices[kept]
 
 
 def _products_of_phases(weight: Tensor) -> list[Tensor]:
-    """Return the matrices ``(phases * inputs, outputs)`` of the 25 products of a convolution with stride 2.
+    """Return the matrices ``(1, phases * inputs, outputs)`` of the 25 products of a convolution with stride 2.
 
     A phase is what the convolution does with even or odd rows and columns of the input: an output needs the odd ones on
     both sides of it, by taps 0 and 2, and the even one, by tap 1. One tap has no product at infinity.
     """
     taps = weight.new_tensor([[[1, 0, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 0]]])  # parity, tap of two, tap of three
     spread = torch.einsum("ik,ykm,ocmn,xln,jl->ijyxco", _TWO_TAPS, taps, weight, taps, _TWO_TAPS)
-    return [spread[i, j, : 1 if i == 4 else 2, : 1 if j == 4 else 2].flatten(0, 2) for i in range(5) for j in range(5)]
+    return [
+        spread[i, j, : 1 if i == 4 else 2, : 1 if j == 4 else 2].flatten(0, 2)[None] for i in range(5) for j in range(5)
+    ]
 
 
 def _four_parts(weight: Tensor) -> list[Tensor]:
@@ -242,26 +253,17 @@ class _Chain:
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
             link_pixel = max(link_pixel, -(-channels_out // LANES) * VECTOR)
-        out = torch.empty(batch, height, width, channels_out).permute(0, 3, 1, 2)
+        out = torch.empty(batch, channels_out, height, width, memory_format=torch.channels_last)
         rows = _stripe_rows(height, len(self._layers), width * link_pixel)
         link = (rows + 2 * len(self._layers) + 2) * width * link_pixel + VECTOR  # bytes
         tables = (table, np.array(inputs, np.int64), self._panels, np.array(_row(out), np.int64))
-        jobs = deque((item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows))
+        jobs = [(item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows)]
 
-        def work() -> None:
+        def work(job: tuple[int, int, int]) -> None:
             memory = _memory(self._scratch + 3 * link)
-            while jobs:
-                try:
-                    job = jobs.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
+            kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
 
-        threads = min(torch.get_num_threads(), len(jobs))
-        helpers = [cpu._pool(threads).submit(work) for _ in range(threads - 1)]
-        work()
-        for helper in helpers:
-            helper.result()
+        cpu.share_out(work, jobs)
         return out
 
 

@@ -70,6 +70,8 @@ class ComputeConfig:
         checkpointing: Compute activations twice instead of keeping them, for large crops.
         compile: Compile the network with ``torch.compile``.
         channels_last: Lay images and weights out with channels side by side.
+        engine: What runs the convolutions: ``numba`` (Winograd's algorithm, on the CPU in float32, with channels side
+            by side), ``torch``, or ``auto`` (the first where it can be used).
         threads: Threads of each process on the CPU; 0 leaves that to PyTorch.
     """
 
@@ -78,6 +80,7 @@ class ComputeConfig:
     checkpointing: bool = False
     compile: bool = False
     channels_last: bool = False
+    engine: str = "auto"
     threads: int = 0
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from uprnet.engines.gradients import use_winograd
 from uprnet.errors import TrainingError
 from uprnet.files import write_whole
 from uprnet.network.allocator import reuse_freed_memory
@@ -31,6 +32,7 @@ from uprnet.training.preparation import (
     check_size,
     open_accelerator,
     starting_model,
+    uses_winograd,
 )
 from uprnet.training.sample import Batch, collate
 from uprnet.training.schedule import average_decay, learning_rate
@@ -121,7 +123,10 @@ class _Run:
         if saved is not None:
             check_size(saved, model.config, folder.folder)
             objective.load_state_dict(saved["objective"])
-        if config.compute.channels_last:
+        is_winograd = uses_winograd(config.compute, accelerator.device)
+        if is_winograd:
+            use_winograd(model)
+        if config.compute.channels_last or is_winograd:
             objective = cast(Objective, objective.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.objective = objective.to(accelerator.device)
         self.ema = copy.deepcopy(self.objective.model).requires_grad_(False)

@@ -9,7 +9,7 @@ from uprnet.errors import MissingDependencyError, TrainingError
 from uprnet.network.config import ModelConfig
 from uprnet.network.model import UPRNet
 from uprnet.network.weights import load_model
-from uprnet.training.config import OptimizerConfig, TrainingConfig
+from uprnet.training.config import ComputeConfig, OptimizerConfig, TrainingConfig
 from uprnet.training.initialization import initialize_for_matching
 from uprnet.training.mixture import TrainingStream
 from uprnet.training.sample import collate
@@ -59,6 +59,30 @@ def open_accelerator(config: TrainingConfig) -> Any:
         raise TrainingError(f"compute.device must be auto or cpu, got {config.compute.device!r}")
     AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
     return Accelerator(mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu")
+
+
+def uses_winograd(compute: ComputeConfig, device: torch.device) -> bool:
+    """Return whether convolutions shall work by Winograd's algorithm.
+
+    Args:
+        compute: How the arithmetic is done.
+        device: Where the network is.
+
+    Returns:
+        Whether the engine is ``numba``, or ``auto`` and it can be used.
+
+    Raises:
+        TrainingError: If the engine is none that there is, or it cannot be used.
+    """
+    fits = device.type == "cpu" and compute.precision == "no" and not compute.compile
+    if compute.engine not in ("auto", "numba", "torch"):
+        raise TrainingError(f"compute.engine must be auto, numba or torch, got {compute.engine!r}")
+    if compute.engine == "numba" and not fits:
+        raise TrainingError(
+            'compute.engine = "numba" needs device = "cpu", precision = "no" and compile = false, '
+            f"got {device.type}, {compute.precision} and {str(compute.compile).lower()}"
+        )
+    return compute.engine != "torch" and fits
 
 
 def starting_model(config: TrainingConfig, stream: TrainingStream) -> UPRNet:

@@ -48,16 +48,18 @@ _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
-class _Code:
+class Code:
     """Emits instructions; what its methods take and return are values of LLVM, and Python's integers."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
 
     def plus(self, a: Any, b: Any) -> Any:
+        """Return ``a + b``."""
         return self.builder.fadd(a, b)
 
     def minus(self, a: Any, b: Any) -> Any:
+        """Return ``a - b``."""
         return self.builder.fsub(a, b)
 
     def scaled(self, a: Any, factor: float, b: Any) -> Any:
@@ -75,9 +77,11 @@ class _Code:
         return self.builder.select(is_positive, a, self.builder.fmul(a, slopes))
 
     def integer(self, number: int) -> Any:
+        """Return a 64-bit integer."""
         return ir.Constant(_INT, number)
 
     def constant(self, number: float) -> Any:
+        """Return a vector that holds ``number`` in every lane, known beforehand."""
         return ir.Constant(_VECTOR, [number] * LANES)
 
     def spread(self, number: Any, kind: Any = _VECTOR) -> Any:
@@ -88,21 +92,31 @@ class _Code:
         return self.builder.shuffle_vector(first, undefined, zeros)
 
     def at(self, address: Any, *offsets: Any) -> Any:
+        """Return the address some bytes further."""
         for offset in offsets:
             address = self.builder.add(address, self.integer(offset) if isinstance(offset, int) else offset)
         return address
 
     def times(self, number: Any, factor: int) -> Any:
+        """Return an integer times a factor."""
         return self.builder.mul(number, self.integer(factor))
 
     def load(self, address: Any, kind: Any = _VECTOR) -> Any:
+        """Read a vector, or a number, at any address."""
         value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
         value.align = NUMBER
         return value
 
     def store(self, value: Any, address: Any) -> None:
-        instruction = self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()))
-        instruction.align = NUMBER
+        """Write a vector, or a number, to any address."""
+        stored = self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer()))
+        stored.align = NUMBER
+
+    def register(self, value: Any) -> Any:
+        """Return a place that holds ``value``, to be loaded and stored: LLVM keeps it in a register."""
+        place = cgutils.alloca_once(self.builder, value.type)  # type: ignore[no-untyped-call]
+        self.builder.store(value, place)
+        return place
 
     def parts(self, count: Any) -> Iterator[tuple[Any, Any]]:
         """Yield type and offset twice: in a loop over whole vectors, and in one over the numbers that remain."""
@@ -114,7 +128,7 @@ class _Code:
             yield _FLOAT, self.times(index, NUMBER)
 
 
-def _instruction(emit: Callable[..., None]) -> Any:
+def instruction(emit: Callable[..., None]) -> Any:
     """Make a function for compiled code out of ``emit(code, *arguments)``, which emits what it does.
 
     It stays a function: put in line wherever it is called, the code would take several times as long to compile.
@@ -129,7 +143,7 @@ def _instruction(emit: Callable[..., None]) -> Any:
         if function.is_declaration:
             function.linkage = "linkonce_odr"
             function.attributes.add("noinline")
-            code = _Code(ir.IRBuilder(function.append_basic_block()))
+            code = Code(ir.IRBuilder(function.append_basic_block()))
             emit(code, *function.args)
             code.builder.ret_void()
         builder.call(function, arguments)
@@ -144,16 +158,16 @@ def _instruction(emit: Callable[..., None]) -> Any:
     return intrinsic(define)
 
 
-@_instruction
-def copy(code: _Code, target: Any, source: Any, count: Any) -> None:
+@instruction
+def copy(code: Code, target: Any, source: Any, count: Any) -> None:
     """Copy ``count`` numbers."""
     for kind, offset in code.parts(count):
         code.store(code.load(code.at(source, offset), kind), code.at(target, offset))
 
 
-@_instruction
+@instruction
 def copy_pixels(
-    code: _Code, target: Any, target_step: Any, source: Any, source_step: Any, pixels: Any, channels: Any
+    code: Code, target: Any, target_step: Any, source: Any, source_step: Any, pixels: Any, channels: Any
 ) -> None:
     """Copy the ``channels`` numbers of each of ``pixels`` pixels, which are some bytes apart in either place."""
     with cgutils.for_range(code.builder, pixels) as loop:
@@ -163,8 +177,8 @@ def copy_pixels(
             code.store(code.load(code.at(start, offset), kind), code.at(to, offset))
 
 
-@_instruction
-def clear(code: _Code, target: Any, count: Any) -> None:
+@instruction
+def clear(code: Code, target: Any, count: Any) -> None:
     """Write ``count`` zeros."""
     for kind, offset in code.parts(count):
         code.store(ir.Constant(kind, None), code.at(target, offset))
@@ -178,7 +192,7 @@ def _add_scaled(context: Any, target: Any, source: Any, factor: Any, count: Any)
     size = VECTOR // lanes
 
     def codegen(context: Any, builder: Any, _signature: Any, arguments: Sequence[Any]) -> Any:
-        code = _Code(builder)
+        code = Code(builder)
         target, source, scale, count = arguments
         vector = ir.VectorType(number, lanes)
         vectors = builder.udiv(count, code.integer(lanes))
@@ -200,14 +214,14 @@ def _add_scaled(context: Any, target: Any, source: Any, factor: Any, count: Any)
 add_scaled: Any = intrinsic(_add_scaled)
 
 
-@_instruction
-def finish(code: _Code, sums: Any, bias: Any, slopes: Any, target: Any) -> None:
+@instruction
+def finish(code: Code, sums: Any, bias: Any, slopes: Any, target: Any) -> None:
     """Add the bias to a vector of sums, rectify, and store."""
     value = code.plus(code.load(sums), code.load(bias))
     code.store(code.rectified(value, code.load(slopes)), target)
 
 
-def _spread(code: _Code, x: list[Any]) -> list[Any]:
+def _spread(code: Code, x: list[Any]) -> list[Any]:
     """Transform the pixels of a row or column of a tile for Winograd's product.
 
     Six pixels are for three taps, at the points 0, 1, -1, 2, -2 and infinity; five are for two taps, at 0, 1, -1, 2 and
@@ -235,7 +249,7 @@ def _spread(code: _Code, x: list[Any]) -> list[Any]:
     return products if len(x) == 4 else [*products, code.scaled(a, -2, code.minus(x[4], x[2]))]
 
 
-def _gather(code: _Code, m: list[Any]) -> list[Any]:
+def _gather(code: Code, m: list[Any]) -> list[Any]:
     """Turn the products of six or five points into four outputs."""
     a, b = code.plus(m[1], m[2]), code.minus(m[1], m[2])
     if len(m) == 6:
@@ -257,7 +271,7 @@ def _patch_transform(rows: int, columns: int) -> Any:
     """
     across = max(rows, columns, 5)
 
-    def transform(code: _Code, patch: Any, row: Any, pixel: Any, target: Any, step: Any) -> None:
+    def transform(code: Code, patch: Any, row: Any, pixel: Any, target: Any, step: Any) -> None:
         parts = []
         for x in range(columns):
             start = code.at(patch, code.times(pixel, x))
@@ -267,13 +281,13 @@ def _patch_transform(rows: int, columns: int) -> Any:
                 code.store(value, code.at(target, code.times(step, across * y + x)))
 
     transform.__name__ = f"transform_{rows}_{columns}"
-    return _instruction(transform)
+    return instruction(transform)
 
 
 def _tile_transform(points: int) -> Any:
     """Make the transform of ``points`` x ``points`` products to 4 x 4 outputs, with bias and activation."""
 
-    def tile(code: _Code, products: Any, step: Any, bias: Any, slopes: Any, target: Any, row: Any, pixel: Any) -> None:
+    def tile(code: Code, products: Any, step: Any, bias: Any, slopes: Any, target: Any, row: Any, pixel: Any) -> None:
         parts = []
         for x in range(points):
             places = [code.at(products, code.times(step, points * y + x)) for y in range(points)]
@@ -285,7 +299,7 @@ def _tile_transform(points: int) -> Any:
                 code.store(code.rectified(code.plus(value, added), factors), place)
 
     tile.__name__ = f"tile_{points}"
-    return _instruction(tile)
+    return instruction(tile)
 
 
 def _product(vectors: int, rows: int) -> Any:
@@ -295,13 +309,10 @@ def _product(vectors: int, rows: int) -> Any:
     """
 
     def multiply(
-        code: _Code, runs: Any, run: Any, length: Any, a: Any, a_row: Any, b: Any, target: Any, row: Any
+        code: Code, runs: Any, run: Any, length: Any, a: Any, a_row: Any, b: Any, target: Any, row: Any
     ) -> None:
         builder = code.builder
-        memory = cgutils.alloca_once  # LLVM turns it into registers
-        sums = [[memory(builder, _VECTOR) for _ in range(vectors)] for _ in range(rows)]  # type: ignore[no-untyped-call]
-        for place in (place for line in sums for place in line):
-            builder.store(code.constant(0), place)
+        sums = [[code.register(code.constant(0)) for _ in range(vectors)] for _ in range(rows)]
         with cgutils.for_range(builder, runs) as outer:
             start = code.at(a, builder.mul(outer.index, run))
             panel = code.at(b, builder.mul(outer.index, code.times(length, vectors * VECTOR)))
@@ -318,7 +329,7 @@ def _product(vectors: int, rows: int) -> Any:
                 code.store(builder.load(place), code.at(target, code.times(row, i), VECTOR * j))
 
     multiply.__name__ = f"multiply_{vectors}"
-    return _instruction(multiply)
+    return instruction(multiply)
 
 
 multiply_1, multiply_2 = _product(1, ROWS_1), _product(2, ROWS_2)
