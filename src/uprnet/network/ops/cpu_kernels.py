@@ -189,3 +189,18 @@ def prelu_(tensor, slopes, first, end):  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     value = tensor[b, y, x, c]
                     tensor[b, y, x, c] = value if value > 0 else value * slopes[c]
+
+
+@jit()
+def prelu_backward(grad, tensor, slopes, grad_tensor, grad_rows, first, end):  # type: ignore[no-untyped-def]
+    """Write the gradient of PReLU's input, and of the slopes, summed up over each row: ``(B, H, C)``."""
+    batch, _, width, channels = tensor.shape
+    for b in range(batch):
+        for y in range(first, end):
+            for c in range(channels):
+                grad_rows[b, y, c] = 0
+            for x in range(width):
+                for c in range(channels):
+                    value, slope = tensor[b, y, x, c], grad[b, y, x, c]
+                    grad_tensor[b, y, x, c] = slope if value > 0 else slope * slopes[c]
+                    grad_rows[b, y, c] += 0 if value > 0 else slope * value
