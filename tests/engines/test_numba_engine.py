@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from uprnet.engines import numba as engine
 from uprnet.engines.graph import Convolution, Graph
-from uprnet.network.ops.vectors import LANES
+from uprnet.network.ops.vectors import LANES, VECTOR
 
 
 def layer(
@@ -115,3 +116,28 @@ def test_slices_of_channels_are_read_in_place():
     x = whole[:, 3:19]
     (got,) = engine.build(Graph({"x": 16}, (one,), ("y",), {}))([x])
     torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("rows", [4, 16])
+def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest.MonkeyPatch, rows: int):
+    """Wide inputs are gathered tile by tile: what lies between layers has the channels of the layers alone."""
+    graph, known = chain()
+    program = engine.build(graph)
+    monkeypatch.setattr(engine, "_stripe_rows", lambda *_: rows)
+    guard = np.arange(4096, dtype=np.uint8)
+    held: list[tuple[np.ndarray, int]] = []
+
+    def memory(size: int) -> int:
+        block = np.zeros(size + guard.size + VECTOR, np.uint8)
+        first = -block.ctypes.data % VECTOR
+        block[first + size : first + size + guard.size] = guard
+        held.append((block, first + size))
+        return block.ctypes.data + first
+
+    monkeypatch.setattr(engine, "_memory", memory)
+    (got,) = program([known[name] for name in graph.inputs])
+    torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=1e-4)
+    widest_link = 4 * -(-24 // LANES) * LANES  # bytes of a pixel
+    for block, end in held:
+        assert np.array_equal(block[end : end + guard.size], guard)
+        assert block.size < 2 * (rows + 12) * 44 * widest_link + program._chains[0]._scratch + 2 * guard.size
