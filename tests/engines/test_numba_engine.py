@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -141,3 +142,25 @@ def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest
     for block, end in held:
         assert np.array_equal(block[end : end + guard.size], guard)
         assert block.size < 2 * (rows + 12) * 44 * widest_link + program._chains[0]._scratch + 2 * guard.size
+
+
+def test_inputs_are_dropped_once_they_were_used(monkeypatch: pytest.MonkeyPatch):
+    layers = (layer("a", ("x",), (3, 8)), layer("b", ("a",), (8, 8), stride=2), layer("c", ("b", "z"), (10, 8)))
+    program = engine.build(Graph({"x": 3, "z": 2}, layers, ("c",), {}))
+    inputs = [
+        picture(3, 16, 16).contiguous(memory_format=torch.channels_last),
+        picture(2, 8, 8).contiguous(memory_format=torch.channels_last),
+    ]
+    alive = [weakref.ref(tensor) for tensor in inputs]
+    seen = []
+    run = engine._Chain.run
+
+    def watched(chain: Any, known: dict[str, torch.Tensor]) -> torch.Tensor:
+        seen.append([reference() is not None for reference in alive])
+        return run(chain, known)
+
+    monkeypatch.setattr(engine._Chain, "run", watched)
+    program(inputs)
+    assert inputs == []
+    assert seen == [[True, True], [False, True]]
+    assert [reference() for reference in alive] == [None, None]

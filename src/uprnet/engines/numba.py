@@ -48,8 +48,11 @@ _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MA
 _local = threading.local()
 
 
-def build(graph: Graph) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Return a function that runs ``graph``: from its inputs, ``(B, C, H, W)`` each, to its outputs."""
+def build(graph: Graph) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Return a function that runs ``graph``: from its inputs, ``(B, C, H, W)`` each, to its outputs.
+
+    The list of inputs is emptied, so that those that nobody else holds are dropped once they were used.
+    """
     return _Program(graph)
 
 
@@ -60,9 +63,10 @@ class _Program:
         self._graph = graph
         self._chains = [_Chain(layers) for layers in _chains(graph)]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         graph = self._graph
         known = dict(zip(graph.inputs, (_channels_last(tensor) for tensor in inputs), strict=True))
+        inputs.clear()
         for name, slope in graph.rectified.items():
             known[name] = F.leaky_relu(known[name], slope)
         last_use = {name: chain for chain in self._chains for name in chain.reads}

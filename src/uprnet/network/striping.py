@@ -174,8 +174,10 @@ class StripedUPRNet(UPRNet):
             synthesis = self.compose(
                 _rows_of(level0.image, wide),
                 _rows_of(level1.image, wide),
-                source0.warped(number, wide, _rows_of(flows[:, :2], _within(needed0, both))),
-                source1.warped(number, wide, _rows_of(flows[:, 2:], _within(needed1, both))),
+                [
+                    source0.warped(number, wide, _rows_of(flows[:, :2], _within(needed0, both))),
+                    source1.warped(number, wide, _rows_of(flows[:, 2:], _within(needed1, both))),
+                ],
                 _rows_of(flows, _within(wide, both)),
                 t,
                 None if coarse is None else _resized_rows(coarse, height // coarse.shape[2], wide),
