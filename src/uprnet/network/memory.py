@@ -37,7 +37,7 @@ _FIXED = 60 * 2**20
 
 #: What lies free between tensors, as a share of them, and with other engines than ours what they copy and keep;
 #: measured at 640 x 480 to 4096 x 2304 with several plans (benchmarks/memory.py).
-_LOST = {"numba": 0.22, "torch": 1.05, "onnxruntime": 2.0, "openvino": 2.5, "ncnn": 6.6}
+_LOST = {"numba": 0.26, "torch": 1.05, "onnxruntime": 2.0, "openvino": 2.5, "ncnn": 6.6}
 
 #: Rows from which motion may reach a stripe, beyond those that convolutions see; more motion takes more.
 _MOTION_ROWS = 64
