@@ -161,9 +161,9 @@ def test_a_frame_takes_no_more_than_estimated(rows: int, kept_from: int):
 
 
 def test_the_cpu_gives_little_time_for_less_memory():
-    """Less than half of what the reference takes, by an estimate that is above what is measured."""
+    """By an estimate that is a tenth above what is measured."""
     assert choose_plan(VGA, None) == Plan()  # a seam would be dear in so few rows
     for work, reference in ((dataclasses.replace(VGA, height=1152, width=1920, num_levels=6), 3.3), (UHD, 13.1)):
         plan = choose_plan(work, None)
         assert memory._extra_time(work, plan) <= 0.075
-        assert peak_memory(work, plan) <= 0.48 * reference * GIB
+        assert peak_memory(work, plan) <= 0.5 * reference * GIB

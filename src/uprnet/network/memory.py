@@ -37,10 +37,11 @@ _FIXED = 60 * 2**20
 
 #: What lies free between tensors, as a share of them, and with other engines than ours what they copy and keep;
 #: measured at 640 x 480 to 4096 x 2304 with several plans (benchmarks/memory.py).
-_LOST = {"numba": 0.26, "torch": 1.05, "onnxruntime": 2.0, "openvino": 2.5, "ncnn": 6.6}
+_LOST = {"numba": 0.3, "torch": 1.05, "onnxruntime": 2.0, "openvino": 2.5, "ncnn": 6.6}
 
-#: Rows from which motion may reach a stripe, beyond those that convolutions see; more motion takes more.
-_MOTION_ROWS = 64
+#: Rows from which motion may reach a stripe, beyond those that convolutions see, as a share of the height; more motion
+#: takes more.
+_MOTION = 1 / 24
 
 #: Rows that a thread of the engine `numba` holds twice between layers, at most; and rows that all of them hold
 #: together, at most, as a share of those of a stripe.
@@ -111,11 +112,12 @@ def peak_memory(work: Work, plan: Plan) -> int:
     rows = plan.rows(work.batch, work.height, work.width)
     across = work.batch * work.width
     seen = min(work.height, rows + sum(SYNTHESIS_HALO))
-    reaching = min(work.height, seen + _MOTION_ROWS)
+    motion = _MOTION * work.height
+    reaching = min(work.height, seen + motion)
     # After two stages of the synthesis: both frames warped, coarse frame, images and flow, and the two results.
     moments = [((6 + 3.5 * c) * reaching + (13 + (3 if is_fused else 6) * c) * seen) * across]
     if plan.kept_from > 0 and rows < work.height:
-        moments[0] += 2 * features * 2 * sum(SYNTHESIS_HALO) * across  # rows kept for the next stripe
+        moments[0] += 2 * features * (2 * sum(SYNTHESIS_HALO) + motion) * across  # rows kept for the next stripe
     # While the second frame is encoded: its full-size features apart, and then beside the image.
     moments.append((c if is_fused else 3 * c) * pixels / 4**plan.kept_from)
     if work.skip_finest == 0:  # costs, both frames warped, context and flow, on a quarter grid
