@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from uprnet.engines import numba as engine
 from uprnet.engines.graph import Convolution, Graph
-from uprnet.network.ops.vectors import LANES
+from uprnet.network.ops.vectors import LANES, VECTOR
 
 
 def layer(
@@ -115,3 +117,50 @@ def test_slices_of_channels_are_read_in_place():
     x = whole[:, 3:19]
     (got,) = engine.build(Graph({"x": 16}, (one,), ("y",), {}))([x])
     torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("rows", [4, 16])
+def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest.MonkeyPatch, rows: int):
+    """Wide inputs are gathered tile by tile: what lies between layers has the channels of the layers alone."""
+    graph, known = chain()
+    program = engine.build(graph)
+    monkeypatch.setattr(engine, "_stripe_rows", lambda *_: rows)
+    guard = np.arange(4096, dtype=np.uint8)
+    held: list[tuple[np.ndarray, int]] = []
+
+    def memory(size: int) -> int:
+        block = np.zeros(size + guard.size + VECTOR, np.uint8)
+        first = -block.ctypes.data % VECTOR
+        block[first + size : first + size + guard.size] = guard
+        held.append((block, first + size))
+        return block.ctypes.data + first
+
+    monkeypatch.setattr(engine, "_memory", memory)
+    (got,) = program([known[name] for name in graph.inputs])
+    torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=1e-4)
+    widest_link = 4 * -(-24 // LANES) * LANES  # bytes of a pixel
+    for block, end in held:
+        assert np.array_equal(block[end : end + guard.size], guard)
+        assert block.size < 2 * (rows + 12) * 44 * widest_link + program._chains[0]._scratch + 2 * guard.size
+
+
+def test_inputs_are_dropped_once_they_were_used(monkeypatch: pytest.MonkeyPatch):
+    layers = (layer("a", ("x",), (3, 8)), layer("b", ("a",), (8, 8), stride=2), layer("c", ("b", "z"), (10, 8)))
+    program = engine.build(Graph({"x": 3, "z": 2}, layers, ("c",), {}))
+    inputs = [
+        picture(3, 16, 16).contiguous(memory_format=torch.channels_last),
+        picture(2, 8, 8).contiguous(memory_format=torch.channels_last),
+    ]
+    alive = [weakref.ref(tensor) for tensor in inputs]
+    seen = []
+    run = engine._Chain.run
+
+    def watched(chain: Any, known: dict[str, torch.Tensor]) -> torch.Tensor:
+        seen.append([reference() is not None for reference in alive])
+        return run(chain, known)
+
+    monkeypatch.setattr(engine._Chain, "run", watched)
+    program(inputs)
+    assert inputs == []
+    assert seen == [[True, True], [False, True]]
+    assert [reference() for reference in alive] == [None, None]

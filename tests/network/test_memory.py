@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -42,7 +45,7 @@ def test_what_is_no_size_is_refused(text: str | int):
 
 
 def test_smaller_stripes_and_fewer_kept_levels_take_less():
-    heights = [peak_memory(UHD8, Plan(UHD8.width * rows)) for rows in (1024, 512, 128, 16)]
+    heights = [peak_memory(UHD8, Plan(UHD8.width * rows)) for rows in (2048, 1024, 512)]
     kept = [peak_memory(UHD8, Plan(UHD8.width * 512, level)) for level in (0, 1, 4)]
     for sizes in (heights, kept):
         assert sizes == sorted(sizes, reverse=True)
@@ -121,3 +124,46 @@ def test_the_limit_decides_the_plan_of_an_interpolator():
         Interpolator("small", "cpu", memory="1MiB")(*images)
     with pytest.raises(InvalidInputError, match="memory must be a number"):
         Interpolator("small", "cpu", memory="lots")
+
+
+#: Makes a frame of base and prints by how many bytes the peak of the process has grown since the network was loaded.
+PEAK = """
+import sys, numpy as np
+from pathlib import Path
+import uprnet.interpolate
+from uprnet.network.striping import Plan
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+uprnet.interpolate.choose_plan = lambda *_: Plan(int(sys.argv[1]) * 640 or None, int(sys.argv[2]))
+interpolator = uprnet.interpolate.Interpolator("base", "cpu", engine="numba")
+picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+moved = np.roll(picture, 9, axis=0)
+before = peak()
+interpolator(picture, moved)
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(("rows", "kept_from"), [(0, 0), (240, 0), (96, 1)])
+def test_a_frame_takes_no_more_than_estimated(rows: int, kept_from: int):
+    """The whole frame also takes at most 45 % of the reference's 0.8 GiB."""
+    command = [sys.executable, "-c", PEAK, str(rows), str(kept_from)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    estimate = peak_memory(VGA, Plan(rows * 640 or None, kept_from))
+    assert 0.6 * estimate < int(run.stdout) < estimate
+    assert int(run.stdout) < 0.45 * 0.8 * GIB
+
+
+def test_the_cpu_gives_little_time_for_less_memory():
+    """By an estimate that is a tenth above what is measured."""
+    assert choose_plan(VGA, None) == Plan()  # a seam would be dear in so few rows
+    for work, reference in ((dataclasses.replace(VGA, height=1152, width=1920, num_levels=6), 3.3), (UHD, 13.1)):
+        plan = choose_plan(work, None)
+        assert memory._extra_time(work, plan) <= 0.075
+        assert peak_memory(work, plan) <= 0.5 * reference * GIB

@@ -131,7 +131,7 @@ def test_halos_hold_all_that_the_convolutions_see():
         tuple(torch.rand(1, 2 * n, 192 // n, 8 // n, dtype=torch.float64, requires_grad=True) for _ in range(2))
         for n in (1, 2, 4)
     )
-    head = model.synthesis(tuple(images), c0, c1, c2)[:, :, 96:112]
+    head = model.synthesis([*images], [*c0], [*c1], [*c2])[:, :, 96:112]
     for source, stride in ((images[0], 1), (c0[0], 1), (c1[1], 2), (c2[1], 4)):
         assert within_halo(head, source, SYNTHESIS_HALO, stride)
 

@@ -1,11 +1,13 @@
 """Stages that run at the same time: order, bounds, errors and breaking off."""
 
+import os
+import sys
 import threading
 import time
 
 import pytest
 
-from uprnet.pipeline.overlap import Stopped, ahead, behind
+from uprnet.pipeline.overlap import NICENESS, Stopped, ahead, behind
 
 
 def count_to(number, seen, error_at=None):
@@ -163,3 +165,32 @@ def test_three_stages_work_at_the_same_time():
             put(item)
     assert got == list(range(number))
     assert time.monotonic() - start < 2 * pause * number  # one after the other it would be three times
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux only")
+def test_stages_give_way_to_the_caller_with_all_threads_they_start():
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def of_new_thread():
+        found = []
+        thread = threading.Thread(target=lambda: found.append(niceness()))
+        thread.start()
+        thread.join()
+        return found[0]
+
+    def source():
+        yield niceness(), of_new_thread()
+
+    seen = []
+
+    def sink(items):
+        seen.extend((item, niceness(), of_new_thread()) for item in items)
+
+    own = niceness()
+    with ahead(source(), 1) as items, behind(sink, 1) as put:
+        for item in items:
+            put(item)
+        assert niceness() == own
+    lower = min(own + NICENESS, 19)
+    assert seen == [((lower, lower), lower, lower)]

@@ -17,7 +17,7 @@ Each builds what it runs in memory, from the network's weights, and takes any si
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, get_args
@@ -30,8 +30,8 @@ from uprnet.errors import InvalidInputError, MissingDependencyError
 from uprnet.network.config import Engine
 from uprnet.network.model import UPRNet
 
-#: A box that an engine has built: from the box's inputs to its outputs.
-Run = Callable[[Sequence[Tensor]], list[Tensor]]
+#: A box that an engine has built: from the box's inputs, a list that it may empty, to its outputs.
+Run = Callable[[list[Tensor]], list[Tensor]]
 
 #: What an engine needs to have installed.
 LIBRARIES = {"ncnn": ("ncnn",), "openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}
@@ -107,6 +107,12 @@ class Box(nn.Module):
 
     def forward(self, *inputs: Any) -> Any:
         """Return what the replaced module returns."""
-        flat = [tensor for part in inputs for tensor in (part if isinstance(part, tuple) else (part,))]
+        flat: list[Tensor] = []
+        for part in inputs:
+            if isinstance(part, list):
+                flat += part
+                part.clear()
+            else:
+                flat.append(part)
         outputs = self._run(flat)
         return tuple(outputs) if len(outputs) > 1 else outputs[0]

@@ -7,6 +7,7 @@ neighbours have, too, again. Stripes depend on sizes alone, so that the result i
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,17 @@ STRIPE_BYTES = 2**21
 #: Fewer input channels than these are not worth Winograd's transforms.
 MIN_WINOGRAD_CHANNELS = 12
 
+#: Makes memory that a forked process does not share; where nothing is forked, there is no such choice.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
 _local = threading.local()
 
 
-def build(graph: Graph) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Return a function that runs ``graph``: from its inputs, ``(B, C, H, W)`` each, to its outputs."""
+def build(graph: Graph) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Return a function that runs ``graph``: from its inputs, ``(B, C, H, W)`` each, to its outputs.
+
+    The list of inputs is emptied, so that those that nobody else holds are dropped once they were used.
+    """
     return _Program(graph)
 
 
@@ -58,9 +65,10 @@ class _Program:
         self._graph = graph
         self._chains = [_Chain(layers) for layers in _chains(graph)]
 
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         graph = self._graph
         known = dict(zip(graph.inputs, (_channels_last(tensor) for tensor in inputs), strict=True))
+        inputs.clear()
         for name, slope in graph.rectified.items():
             known[name] = F.leaky_relu(known[name], slope)
         last_use = {name: chain for chain in self._chains for name in chain.reads}
@@ -217,7 +225,7 @@ class _Chain:
         batch, _, height, width = known[self._layers[0].layer.inputs[0]].shape
         table = np.zeros((len(self._layers), kernels.LAYER_COLUMNS), np.int64)
         inputs: list[list[int]] = []
-        panels = link_pixel = 0
+        panels = pixel = link_pixel = joined = 0  # bytes of a pixel: at most, between layers, and joined
         for row, prepared in zip(table, self._layers, strict=True):
             layer = prepared.layer
             channels_in, channels_out = layer.channels
@@ -247,20 +255,24 @@ class _Chain:
                 and _are_thin(inputs),
             )
             if is_first:
-                link_pixel = -(-channels_in // LANES) * VECTOR
+                pixel = -(-channels_in // LANES) * VECTOR
+                joined = pixel if row[kernels.IS_JOINED] else 0
+            else:
+                link_pixel = max(link_pixel, -(-channels_in // LANES) * VECTOR)
             if layer.is_transposed:
                 height, width = 2 * height, 2 * width
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
-            link_pixel = max(link_pixel, -(-channels_out // LANES) * VECTOR)
+            pixel = max(pixel, -(-channels_out // LANES) * VECTOR)
         out = torch.empty(batch, channels_out, height, width, memory_format=torch.channels_last)
-        rows = _stripe_rows(height, len(self._layers), width * link_pixel)
-        link = (rows + 2 * len(self._layers) + 2) * width * link_pixel + VECTOR  # bytes
+        rows = _stripe_rows(height, len(self._layers), width * pixel)
+        pixels = (rows + 2 * len(self._layers) + 2) * width
+        link = pixels * link_pixel + VECTOR  # bytes
         tables = (table, np.array(inputs, np.int64), self._panels, np.array(_row(out), np.int64))
         jobs = [(item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows)]
 
         def work(job: tuple[int, int, int]) -> None:
-            memory = _memory(self._scratch + 3 * link)
+            memory = _memory(self._scratch + 2 * link + pixels * joined + VECTOR)
             kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
 
         cpu.share_out(work, jobs)
@@ -305,9 +317,13 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _memory(size: int) -> int:
-    """Return the address of this thread's own ``size`` bytes, which start with a whole vector."""
-    memory: NDArray[np.uint8] | None = getattr(_local, "memory", None)
-    if memory is None or memory.size < size + VECTOR:
-        memory = _local.memory = np.zeros(size + VECTOR, np.uint8)
-    address: int = memory.ctypes.data
-    return -(-address // VECTOR) * VECTOR
+    """Return the address of this thread's own ``size`` bytes, which start with a whole vector.
+
+    They come straight from the system: pages that are not touched take no memory, and the heap gets no holes.
+    """
+    memory: mmap.mmap | None = getattr(_local, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _local.memory = mmap.mmap(-1, size, **_PRIVATE)
+        _local.address = np.frombuffer(memory, np.uint8).ctypes.data
+    address: int = _local.address
+    return address

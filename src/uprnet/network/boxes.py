@@ -18,9 +18,6 @@ from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 #: Negative slope of LeakyReLU in the feature pyramid, after the cost volume and in the flow estimator.
 LEAKY_SLOPE = 0.1
 
-#: The same thing of both frames: of ``img0``, of ``img1``.
-TensorPair = tuple[Tensor, Tensor]
-
 
 def _run(stage: nn.Sequential, parts: list[Tensor]) -> Tensor:
     """Run ``stage`` on ``parts`` side by side; the list is emptied, so that nothing outlives its use."""
@@ -120,8 +117,10 @@ class FrameSynthesis(nn.Module):
             layers += [_conv(width, width), PReLU(width)]
         return nn.Sequential(*layers)
 
-    def forward(self, images: tuple[Tensor, ...], c0: TensorPair, c1: TensorPair, c2: TensorPair) -> Tensor:
+    def forward(self, images: list[Tensor], c0: list[Tensor], c1: list[Tensor], c2: list[Tensor]) -> Tensor:
         """Return 5 channels before their sigmoids: residual (3), mask of img0, mask of img1.
+
+        The lists are emptied, so that features that only they hold are dropped once they were used.
 
         Args:
             images: Coarse frame, both warped images, both images, ``(B, 3, h, w)`` each, and flow_0t with flow_1t,
@@ -130,11 +129,11 @@ class FrameSynthesis(nn.Module):
             c1: Warped half-size features of the two frames, ``(B, 2c, h/2, w/2)`` each.
             c2: Warped quarter-size features of the two frames, ``(B, 4c, h/4, w/4)`` each.
         """
-        e0 = _run(self.encode0, [*images])  # (B, d, h, w)
-        e1 = _run(self.encode1, [e0, *c0])  # (B, 2d, h/2, w/2)
-        e2 = _run(self.encode2, [e1, *c1])  # (B, 4d, h/4, w/4)
-        inner, middle, outer = [e2, *c2], [e1], [e0]
-        del e2, e1, e0  # the lists are their only holders now, and `_run` empties them
-        middle.insert(0, _run(self.decode1, inner))  # (B, 2d, h/2, w/2)
+        outer = [_run(self.encode0, images)]  # (B, d, h, w)
+        c0.insert(0, outer[0])
+        middle = [_run(self.encode1, c0)]  # (B, 2d, h/2, w/2)
+        c1.insert(0, middle[0])
+        c2.insert(0, _run(self.encode2, c1))  # (B, 4d, h/4, w/4)
+        middle.insert(0, _run(self.decode1, c2))  # (B, 2d, h/2, w/2)
         outer.insert(0, _run(self.decode2, middle))  # (B, d, h, w)
         return _in_float32(self.head, _run(self.decode3, outer))  # (B, d, h, w) before the head

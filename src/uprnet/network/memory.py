@@ -1,7 +1,7 @@
 """How much memory a frame takes, and how the work is cut so that it fits.
 
-The estimate counts the tensors that are there at once at the worst moment, `FrameSynthesis` at the finest level, and
-adds what the allocator loses between them. Of the plans that fit, the one that computes least twice is taken.
+The estimate counts the tensors that are there at once at the worst moment, mostly within `FrameSynthesis` at the
+finest level, and adds what is lost between them. Of the plans that fit, the one that computes least twice is taken.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 
 from uprnet.errors import InvalidInputError
 from uprnet.network.config import Engine
-from uprnet.network.model import encoded_levels
-from uprnet.network.striping import ENCODER_HALO, ROW_MULTIPLE, SYNTHESIS_HALO, Plan
+from uprnet.network.model import FLOW_STRIDE, encoded_levels
+from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
+from uprnet.network.striping import ENCODER_HALO, ESTIMATOR_SHARE, ROW_MULTIPLE, SYNTHESIS_HALO, Plan
 
 GIB = 2**30
 
@@ -31,19 +32,26 @@ _UNITS = {"": 1, "b": 1} | {
 #: Bytes of a number in the network.
 _NUMBER = 4
 
-#: What takes memory whatever the picture, in bytes: compiled operators, 50 MiB, and the heap's first holes.
-_FIXED = 160 * 2**20
+#: What takes memory whatever the picture, in bytes: compiled operators, which are loaded when they are first used.
+_FIXED = 60 * 2**20
 
-#: What lies free between tensors of different sizes, as a share of them, for each engine; measured at 1920 x 1088 with
-#: several plans (benchmarks/memory.py). Torch makes and drops more tensors on the way.
-_FRAGMENTATION = {"numba": 0.35}
-_FRAGMENTATION_OF_OTHERS = 0.85
+#: What lies free between tensors, as a share of them, and with other engines than ours what they copy and keep;
+#: measured at 640 x 480 to 4096 x 2304 with several plans (benchmarks/memory.py).
+_LOST = {"numba": 0.3, "torch": 1.05, "onnxruntime": 2.0, "openvino": 2.5, "ncnn": 6.6}
+
+#: Rows from which motion may reach a stripe, beyond those that convolutions see, as a share of the height; more motion
+#: takes more.
+_MOTION = 1 / 24
+
+#: Rows that a thread of the engine `numba` holds twice between layers, at most; and rows that all of them hold
+#: together, at most, as a share of those of a stripe.
+_SCRATCH_ROWS, _SCRATCH_SHARE = 92, 1.3
 
 #: Share of the free memory that is taken without being asked: other programs need some, too.
 _SHARE_OF_FREE = 0.8
 
 #: Share of the time of a frame that may be given for less memory without being asked.
-_CHEAP = 0.11
+_CHEAP = 0.075
 
 #: Shares of the time of a frame that the synthesis and the encoding of both frames take (640 x 480, base).
 _SYNTHESIS_TIME, _ENCODING_TIME = 0.65, 0.2
@@ -91,7 +99,7 @@ def parse_memory(memory: str | int) -> int:
 
 def peak_memory(work: Work, plan: Plan) -> int:
     """Estimate the bytes that a pair takes beyond the loaded network and the images themselves, at its peak."""
-    c = work.base_channels
+    c, threads = work.base_channels, torch.get_num_threads()
     features, c2 = 3 + c + 2 * c / 4 + 4 * c / 16, 4 * c / 16  # numbers per pixel of a level
     pixels = work.batch * work.height * work.width
     kept = 0.0
@@ -100,18 +108,24 @@ def peak_memory(work: Work, plan: Plan) -> int:
             kept += 2 * features * pixels / 4**index
         else:
             kept += 2 * (3 + (c2 if index >= work.skip_finest else 0)) * pixels / 4**index
-    # At the finest level: both frames warped, coarse frame, images and flow, all but the features once more side by
-    # side; then the first stage's result, the same beside the warped features, and the second stage's.
-    synthesis = 2 * features + 26 + 7 * c
-    height, width = work.height, work.width
-    rows = plan.rows(work.batch, height, width)
-    seen = min(height, rows + sum(SYNTHESIS_HALO)) * width * work.batch
-    peak = synthesis * seen
-    if plan.kept_from > 0 and rows < height:
-        peak += 2 * features * 2 * sum(SYNTHESIS_HALO) * width * work.batch  # rows kept for the next stripe
-    frames = 3 * pixels * 2  # the new frame, and its coarser version at the same size or its copy in other types
-    lost = _FRAGMENTATION.get(work.engine, _FRAGMENTATION_OF_OTHERS)
-    return int(_FIXED + (1 + lost) * _NUMBER * (kept + peak + frames))
+    is_fused = work.engine == "numba"  # needs no copies side by side
+    rows = plan.rows(work.batch, work.height, work.width)
+    across = work.batch * work.width
+    seen = min(work.height, rows + sum(SYNTHESIS_HALO))
+    motion = _MOTION * work.height
+    reaching = min(work.height, seen + motion)
+    # After two stages of the synthesis: both frames warped, coarse frame, images and flow, and the two results.
+    moments = [((6 + 3.5 * c) * reaching + (13 + (3 if is_fused else 6) * c) * seen) * across]
+    if plan.kept_from > 0 and rows < work.height:
+        moments[0] += 2 * features * (2 * sum(SYNTHESIS_HALO) + motion) * across  # rows kept for the next stripe
+    # While the second frame is encoded: its full-size features apart, and then beside the image.
+    moments.append((c if is_fused else 3 * c) * pixels / 4**plan.kept_from)
+    if work.skip_finest == 0:  # costs, both frames warped, context and flow, on a quarter grid
+        numbers = (2 * NUM_DISPLACEMENTS + (16 if is_fused else 30) * c) / FLOW_STRIDE**2
+        moments.append(numbers * min(work.height, ESTIMATOR_SHARE * rows) * across)
+    peak = kept + max(moments) + 3 * pixels  # and the new frame
+    scratch = min(_SCRATCH_ROWS * threads, _SCRATCH_SHARE * seen * work.batch) * work.width * 2 * 2 * c
+    return int(_FIXED + _NUMBER * ((1 + _LOST[work.engine]) * peak + (scratch if is_fused else 0)))
 
 
 def choose_plan(work: Work, limit: int | None, device: torch.device | None = None) -> Plan:

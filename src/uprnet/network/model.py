@@ -231,15 +231,14 @@ class UPRNet(nn.Module):
         flow = resize(flow, FLOW_STRIDE) * torch.cat([t, t, 1 - t, 1 - t], dim=1)  # flow_0t and flow_1t
         if coarse is not None:
             coarse = resize(coarse, flow.shape[-1] // coarse.shape[-1])
-        warped0, warped1 = warp_level(level0, flow[:, :2]), warp_level(level1, flow[:, 2:])
-        return self.compose(level0.image, level1.image, warped0, warped1, flow, t, coarse)
+        warped = [warp_level(level0, flow[:, :2]), warp_level(level1, flow[:, 2:])]
+        return self.compose(level0.image, level1.image, warped, flow, t, coarse)
 
     def compose(
         self,
         image0: Tensor,
         image1: Tensor,
-        warped0: PyramidLevel,
-        warped1: PyramidLevel,
+        warped: list[PyramidLevel],
         flow: Tensor,
         t: Tensor,
         coarse: Tensor | None,
@@ -249,24 +248,22 @@ class UPRNet(nn.Module):
         Args:
             image0: The first image, ``(B, 3, h, w)``.
             image1: The second image, ``(B, 3, h, w)``.
-            warped0: The first frame's image and features, warped.
-            warped1: The second frame's.
+            warped: Both frames' images and features, warped; the list is emptied, and features dropped once used.
             flow: Flow that warped them, flow_0t and flow_1t, ``(B, 4, h, w)``.
             t: Time, ``(B, 1, 1, 1)`` or ``(1, 1, 1, 1)``.
             coarse: The coarser level's frame at this level's size; None at the coarsest level.
         """
+        # Copies: the blending needs the images to the end, and slices would hold the features with them.
+        warped0, warped1 = (level.image.clone(memory_format=torch.channels_last) for level in warped)
+        c0, c1, c2 = ([getattr(level, name) for level in warped] for name in ("c0", "c1", "c2"))
+        warped.clear()
         if coarse is None:
-            coarse = (1 - t) * warped0.image + t * warped1.image
-        head = self.synthesis(
-            (coarse, warped0.image, warped1.image, image0, image1, flow),
-            (warped0.c0, warped1.c0),
-            (warped0.c1, warped1.c1),
-            (warped0.c2, warped1.c2),
-        )
+            coarse = (1 - t) * warped0 + t * warped1
+        head = self.synthesis([coarse, warped0, warped1, image0, image1, flow], c0, c1, c2)
         shares = torch.sigmoid(head)
         residual, mask0, mask1 = 2 * shares[:, :3] - 1, shares[:, 3:4], shares[:, 4:5]
         weight0, weight1 = mask0 * (1 - t), mask1 * t
-        merged = torch.lerp(warped1.image, warped0.image, weight0 / (weight0 + weight1))  # their weighted mean
+        merged = torch.lerp(warped1, warped0, weight0 / (weight0 + weight1))  # their weighted mean
         frame = (merged + residual).clamp(0, 1)
         return Synthesis(frame, merged, residual, mask0, mask1, [])
 

@@ -61,16 +61,16 @@ def with_convolutions_in(dtype: torch.dtype, model: UPRNet) -> UPRNet:
 
 
 class ConvolutionsIn(nn.Module):
-    """A convolutional box whose inputs, single or in tuples, are brought to its type first."""
+    """A convolutional box whose inputs, single or in lists, are brought to its type first."""
 
     def __init__(self, dtype: torch.dtype, box: nn.Module) -> None:
         super().__init__()
         self.dtype = dtype
         self.box = box
 
-    def forward(self, *inputs: Tensor | tuple[Tensor, ...]) -> Any:
+    def forward(self, *inputs: Tensor | list[Tensor]) -> Any:
         """Run the box."""
         return self.box(*(self._cast(value) for value in inputs))
 
     def _cast(self, value: Any) -> Any:
-        return value.to(self.dtype) if isinstance(value, Tensor) else tuple(map(self._cast, value))
+        return value.to(self.dtype) if isinstance(value, Tensor) else [self._cast(part) for part in value]

@@ -49,6 +49,9 @@ SYNTHESIS_HALO = (32, 28)
 #: Rows of its quarter grid that `FlowEstimator` sees beyond those that it is asked for: five 3 x 3 convolutions.
 ESTIMATOR_HALO = 5
 
+#: Motion is estimated in stripes that are so many times as large: it takes about 1 / 4 of the synthesis's memory.
+ESTIMATOR_SHARE = 4
+
 #: Pixels by which a block of 4 source rows may lie beyond the rows that it reaches; one of them is for rounding.
 REACH_MARGIN = FLOW_STRIDE + 1
 
@@ -108,12 +111,6 @@ class StripedUPRNet(UPRNet):
                 levels[index] = self._encode_little(shrunk, with_c2=index >= skip_finest)
         return Features(levels, skip_finest)
 
-    def _encode_level(self, image: Tensor) -> PyramidLevel:
-        stripes = self._stripes(image)
-        if len(stripes) == 1:
-            return super()._encode_level(image)
-        return PyramidLevel(*_joined(image.shape[2], ((rows, self.encode_rows(image, rows)) for rows in stripes)))
-
     def _encode_little(self, image: Tensor, *, with_c2: bool) -> PyramidLevel:
         """Return a level that is not kept: its image, maybe its c2, and no channels of the rest."""
         c1, c2 = (image[:, :0, ::stride, ::stride] for stride in (2, 4))
@@ -130,11 +127,11 @@ class StripedUPRNet(UPRNet):
     def encode_rows(self, image: Tensor, rows: range) -> PyramidLevel:
         """Compute the features of some rows of an image."""
         seen = _widened(rows, ENCODER_HALO, image.shape[2])
-        return _cut(super()._encode_level(image[:, :, seen.start : seen.stop]), _within(rows, seen))
+        return _cut(self._encode_level(image[:, :, seen.start : seen.stop]), _within(rows, seen))
 
     def _refine_flow(self, c2_0: Tensor, c2_1: Tensor, flow: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, height, width = flow.shape
-        rows = self.plan.rows(batch, FLOW_STRIDE * height, FLOW_STRIDE * width) // FLOW_STRIDE
+        rows = self.plan.rows(batch, FLOW_STRIDE * height, FLOW_STRIDE * width // ESTIMATOR_SHARE) // FLOW_STRIDE
         if rows == height:
             return super()._refine_flow(c2_0, c2_1, flow, context)
         warped0, warped1 = self._warp_to_middle(c2_0, c2_1, flow)
@@ -174,8 +171,10 @@ class StripedUPRNet(UPRNet):
             synthesis = self.compose(
                 _rows_of(level0.image, wide),
                 _rows_of(level1.image, wide),
-                source0.warped(number, wide, _rows_of(flows[:, :2], _within(needed0, both))),
-                source1.warped(number, wide, _rows_of(flows[:, 2:], _within(needed1, both))),
+                [
+                    source0.warped(number, wide, _rows_of(flows[:, :2], _within(needed0, both))),
+                    source1.warped(number, wide, _rows_of(flows[:, 2:], _within(needed1, both))),
+                ],
                 _rows_of(flows, _within(wide, both)),
                 t,
                 None if coarse is None else _resized_rows(coarse, height // coarse.shape[2], wide),

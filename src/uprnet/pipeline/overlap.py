@@ -2,21 +2,27 @@
 
 Decoders, encoders, numpy, OpenCV and torch let other threads run while they compute, so three stages overlap well in
 one process. A queue holds a few items only: memory does not grow with the length of the work, and the slowest stage
-sets the pace.
+sets the pace. Where cores are short, the stages beside the caller's give way to it: they use what it leaves.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 POLL = 0.2
 """Seconds after which a waiting thread looks up, so that Ctrl-C gets through where a lock cannot be interrupted."""
+
+
+NICENESS = 10
+"""By how much the threads of stages are nicer than the caller, on the scale of Linux, which ends at 19."""
 
 
 class Stopped(BaseException):
@@ -91,6 +97,7 @@ def ahead(items: Iterable[T], size: int) -> Iterator[Iterator[T]]:
     channel: Channel[T] = Channel(size)
 
     def run() -> None:
+        _give_way()
         source = iter(items)
         try:
             for item in source:
@@ -126,6 +133,7 @@ def behind(consume: Callable[[Iterator[T]], None], size: int) -> Iterator[Callab
     failed: list[BaseException] = []
 
     def run() -> None:
+        _give_way()
         try:
             consume(iter(channel))
         except Stopped:
@@ -155,3 +163,14 @@ def behind(consume: Callable[[Iterator[T]], None], size: int) -> Iterator[Callab
         raise
     if failed:
         raise failed[0]
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread and of those that it starts, such as an encoder's, where a thread has its own.
+
+    The convolutions of a frame are shared out among the cores: if another thread holds up one, all others wait.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):  # some containers forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
