@@ -1,7 +1,8 @@
 """What runs the convolutions: torch, or something faster.
 
 All arithmetic of the network is in three boxes of convolutions, `FeaturePyramid`, `FlowEstimator` and `FrameSynthesis`,
-with two operators between them. An engine takes over the boxes; everything else, and training, stays with torch.
+with two operators between them. An engine takes over the boxes; everything else stays with torch. Training has torch's
+modules, and the convolutions of the engine `numba` inside them (`uprnet.engines.gradients`).
 
 | engine | what it is | needs |
 |---|---|---|
