@@ -79,6 +79,28 @@ def test_changed_weights_are_noticed():
     assert_alike(run(copy.deepcopy(ours), source), run(by_torch, source))
 
 
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_change_of_either_parameter_alone_is_noticed(name):
+    by_torch, ours = layers(16, 16)
+    source = torch.randn(1, 16, 20, 20)
+    run(ours, source)
+    with torch.no_grad():
+        for layer in (by_torch, ours):
+            getattr(layer, name).add_(1)
+    assert_alike(run(ours, source), run(by_torch, source))
+
+
+@pytest.mark.usefixtures("any_size")
+def test_weights_that_change_before_the_backward_pass_are_refused():
+    _, ours = layers(16, 16)
+    output = ours(torch.randn(1, 16, 20, 20, requires_grad=True))
+    with torch.no_grad():
+        ours.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
 def test_what_does_not_fit_goes_to_torch():
     by_torch, ours = layers(16, 16)
     tiny = torch.randn(1, 16, 4, 4)

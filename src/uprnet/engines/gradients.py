@@ -74,11 +74,12 @@ class WinogradConv2d(nn.Conv2d):
         return output
 
     def _chains(self) -> _Chains:
-        """Return what runs the convolution, made anew when the weights have changed."""
-        known: _Chains | None = self.__dict__.get("_known_chains")
-        if known is None or not known.are_of(self.weight):
-            known = self.__dict__["_known_chains"] = _Chains(self.weight, self.bias)
-        return known
+        """Return what runs the convolution, made anew when weights or bias have changed."""
+        parameters = [(parameter.data_ptr(), parameter._version) for parameter in self.parameters()]
+        known: tuple[object, _Chains] | None = self.__dict__.get("_known_chains")
+        if known is None or known[0] != parameters:
+            known = self.__dict__["_known_chains"] = parameters, _Chains(self.weight, self.bias)
+        return known[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made from the weights: it holds addresses of memory."""
@@ -89,13 +90,9 @@ class _Chains:
     """A convolution's weights, transformed: for the output, and for the gradient of the input."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._of = (weight.data_ptr(), weight._version)
         self._weight = weight.detach()
         self.output = _chain(self._weight, bias)
         self._input_gradient: _Chain | None = None
-
-    def are_of(self, weight: Tensor) -> bool:
-        return self._of == (weight.data_ptr(), weight._version)
 
     @property
     def input_gradient(self) -> _Chain:
@@ -113,15 +110,15 @@ class _Convolve(torch.autograd.Function):
     """A convolution and its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, weight: Tensor, bias: Tensor, chains: _Chains) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, source: Tensor, weight: Tensor, _bias: Tensor, chains: _Chains) -> Tensor:
         source = _channels_last(source)
-        ctx.save_for_backward(source)
+        ctx.save_for_backward(source, weight)  # the weights, so that torch notices if they have changed by then
         ctx.chains = chains
         return chains.output.run({"input": source})
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        (source,) = ctx.saved_tensors
+        source, _ = ctx.saved_tensors
         gradient = _channels_last(grads[0])
         of_source, of_weight, of_bias = ctx.needs_input_grad[:3]
         return (
