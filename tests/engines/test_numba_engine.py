@@ -153,13 +153,13 @@ def test_inputs_are_dropped_once_they_were_used(monkeypatch: pytest.MonkeyPatch)
     ]
     alive = [weakref.ref(tensor) for tensor in inputs]
     seen = []
-    run = engine._Chain.run
+    run = engine.Chain.run
 
     def watched(chain: Any, known: dict[str, torch.Tensor]) -> torch.Tensor:
         seen.append([reference() is not None for reference in alive])
         return run(chain, known)
 
-    monkeypatch.setattr(engine._Chain, "run", watched)
+    monkeypatch.setattr(engine.Chain, "run", watched)
     program(inputs)
     assert inputs == []
     assert seen == [[True, True], [False, True]]

@@ -18,11 +18,11 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from uprnet.engines.kernels import ADDRESS, CHANNELS, ITEM, PIXEL, ROW, _gather_row, _spread_tile
+from uprnet.engines.kernels import ADDRESS, CHANNELS, ITEM, PIXEL, ROW, gather_row, spread_tile
 from uprnet.network.ops.jit import jit
 from uprnet.network.ops.vectors import LANES, NUMBER, VECTOR, Code, clear, instruction
 
-#: Pixels of a tile in Winograd's domain, and those that `_spread_tile` may have to gather.
+#: Pixels of a tile in Winograd's domain, and those that `spread_tile` may have to gather.
 POINTS = 36
 
 #: Rows of the block of sums that a product keeps in registers, for 1, 2, 3 and 4 vectors a row; each divides `LANES`.
@@ -106,7 +106,7 @@ def _spread_gradient_tile(table, item, top, left, height, width, patch, target, 
     if top + 4 > height - 1 or left + 4 > width:  # a vector may be read beyond its pixel, but not beyond the picture
         source, row, pixel = patch, 4 * vectors * VECTOR, vectors * VECTOR
         for r in range(4):
-            _gather_row(table, item, top + r, left, 4, height, width, patch + r * row, pixel)
+            gather_row(table, item, top + r, left, 4, height, width, patch + r * row, pixel)
     for v in range(vectors):
         transform_gradient(source + v * VECTOR, row, pixel, target + v * VECTOR, step)
 
@@ -134,7 +134,7 @@ def add_weight_gradient(source, gradient, height, width, panels, chunk, first, e
             item, top, left = row // down, 4 * (row % down), 4 * ((start + i) % across)
             target = spread_in + i * pixel_in
             channels = source[0, CHANNELS]
-            _spread_tile(source, item, top, left, height, height, width, channels, 1, patch, target, step_in)
+            spread_tile(source, item, top, left, height, height, width, channels, 1, patch, target, step_in)
             target = spread_out + i * pixel_out
             _spread_gradient_tile(gradient, item, top, left, height, width, patch, target, step_out)
         for k in range(POINTS):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from uprnet.engines import gradient_kernels as kernels
 from uprnet.engines.graph import Convolution
-from uprnet.engines.numba import _THREE_TAPS_SQUARE, _Chain, _channels_last, _memory, _panels, _row
+from uprnet.engines.numba import THREE_TAPS_SQUARE, Chain, channels_last, panel_widths, table_row, thread_memory
 from uprnet.network.ops import cpu
 from uprnet.network.ops.vectors import LANES, VECTOR
 
@@ -92,18 +92,18 @@ class _Chains:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = weight.detach()
         self.output = _chain(self._weight, bias)
-        self._input_gradient: _Chain | None = None
+        self._input_gradient: Chain | None = None
 
     @property
-    def input_gradient(self) -> _Chain:
+    def input_gradient(self) -> Chain:
         if self._input_gradient is None:
             self._input_gradient = _chain(self._weight.flip(2, 3).transpose(0, 1), None)
         return self._input_gradient
 
 
-def _chain(weight: Tensor, bias: Tensor | None) -> _Chain:
+def _chain(weight: Tensor, bias: Tensor | None) -> Chain:
     bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
-    return _Chain([Convolution("output", ("input",), weight, bias)])
+    return Chain([Convolution("output", ("input",), weight, bias)])
 
 
 class _Convolve(torch.autograd.Function):
@@ -111,7 +111,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, weight: Tensor, _bias: Tensor, chains: _Chains) -> Tensor:
-        source = _channels_last(source)
+        source = channels_last(source)
         ctx.save_for_backward(source, weight)  # the weights, so that torch notices if they have changed by then
         ctx.chains = chains
         return chains.output.run({"input": source})
@@ -119,7 +119,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         source, _ = ctx.saved_tensors
-        gradient = _channels_last(grads[0])
+        gradient = channels_last(grads[0])
         of_source, of_weight, of_bias = ctx.needs_input_grad[:3]
         return (
             ctx.chains.input_gradient.run({"input": gradient}) if of_source else None,
@@ -145,8 +145,8 @@ def weight_gradient(source: Tensor, gradient: Tensor) -> Tensor:
     rows = batch * (-(-height // 4))
     parts = min(max(_tiles(source) // TILES_OF_PART, 1), MAX_PARTS, rows)
     sums = source.new_zeros(parts, kernels.POINTS, vectors_in * LANES, vectors_out * LANES)
-    tables = (np.array([_row(source)], np.int64), np.array([_row(gradient)], np.int64))
-    panels = np.array(_panels(vectors_out), np.int64)
+    tables = (np.array([table_row(source)], np.int64), np.array([table_row(gradient)], np.int64))
+    panels = np.array(panel_widths(vectors_out), np.int64)
     pixels = (vectors_in + vectors_out) * VECTOR
     chunk = min(max(CHUNK_BYTES // (kernels.POINTS * pixels), CHUNK_TILES[0]), CHUNK_TILES[1])
     scratch = kernels.POINTS * ((chunk + 1) * pixels + 2 * VECTOR)
@@ -154,11 +154,11 @@ def weight_gradient(source: Tensor, gradient: Tensor) -> Tensor:
 
     def work(job: tuple[int, int, int]) -> None:
         first, end, place = job
-        kernels.add_weight_gradient(*tables, height, width, panels, chunk, first, end, _memory(scratch), place)
+        kernels.add_weight_gradient(*tables, height, width, panels, chunk, first, end, thread_memory(scratch), place)
 
     cpu.share_out(work, jobs)
     products = sums.sum(dim=0)[:, :inputs, :outputs].reshape(kernels.POINTS, -1)
-    taps = _THREE_TAPS_SQUARE.T.to(products.dtype) @ products
+    taps = THREE_TAPS_SQUARE.T.to(products.dtype) @ products
     return taps.view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
 
 

@@ -71,7 +71,7 @@ LAYER_COLUMNS = 17
 
 
 @jit()
-def _gather_row(inputs, item, y, left, count, height, width, target, pitch):  # type: ignore[no-untyped-def]
+def gather_row(inputs, item, y, left, count, height, width, target, pitch):  # type: ignore[no-untyped-def]
     """Write the channels of all inputs side by side, for ``count`` pixels of a row; zeros outside the picture."""
     first, end = min(max(-left, 0), count), max(min(width - left, count), 0)
     if y < 0 or y >= height or end <= first:
@@ -129,7 +129,7 @@ def _spread(stride, phase, source, row, pixel, target, step):  # type: ignore[no
 
 
 @jit()
-def _spread_tile(inputs, item, top, left, limit, height, width, channels, stride, patch, target, step):  # type: ignore[no-untyped-def]
+def spread_tile(inputs, item, top, left, limit, height, width, channels, stride, patch, target, step):  # type: ignore[no-untyped-def]
     """Transform the pixels of all inputs for a tile whose first output is at ``(top, left)``.
 
     With stride 1 that are 6 x 6 pixels. With stride 2 they are 9 x 9, in four phases: the convolution is a sum of four
@@ -153,7 +153,7 @@ def _spread_tile(inputs, item, top, left, limit, height, width, channels, stride
         return
     pixel = vectors * VECTOR
     for r in range(side):
-        _gather_row(inputs, item, top + r, left, side, limit, width, patch + side * r * pixel, pixel)
+        gather_row(inputs, item, top + r, left, side, limit, width, patch + side * r * pixel, pixel)
     for phase in range(phases):
         for v in range(vectors):
             place = target + (phase * vectors + v) * VECTOR
@@ -216,7 +216,7 @@ def _winograd(layer, inputs, panels, output, channels_out, scratch, item, first,
         for i in range(count):
             top, left = first + 4 * ((start + i) // across), 4 * ((start + i) % across)
             target = spread + i * pixel
-            _spread_tile(inputs, item, top, left, limit, height, width, channels, stride, patch, target, spread_step)
+            spread_tile(inputs, item, top, left, limit, height, width, channels, stride, patch, target, spread_step)
         weights = layer[WEIGHTS]
         for k in range(points * points):
             runs, run = 1, phase_pixel
@@ -269,7 +269,7 @@ def _plain(layer, inputs, panels, output, channels_out, scratch, item, first, en
             across = (count - 1) * stride + taps
             for r in range(taps):
                 y, left = out_y * stride + r - padding, start * stride - padding
-                _gather_row(inputs, item, y, left, across, height, width, rows + r * row, pixel)
+                gather_row(inputs, item, y, left, across, height, width, rows + r * row, pixel)
             length, weights = taps * layer[INPUTS], layer[WEIGHTS]
             _multiply(taps, row, length, rows, stride * pixel, count, panels, weights, sums, out_pixel)
             for i in range(count):

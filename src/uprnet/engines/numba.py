@@ -27,7 +27,7 @@ from uprnet.network.ops.vectors import LANES, NUMBER, ROW_MULTIPLE, VECTOR
 _THREE_TAPS = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
 
 #: The same for 3 x 3 taps at once, ``(36, 9)``.
-_THREE_TAPS_SQUARE = torch.kron(_THREE_TAPS, _THREE_TAPS)
+THREE_TAPS_SQUARE = torch.kron(_THREE_TAPS, _THREE_TAPS)
 
 #: Of two taps, at the points 0, 1, -1, 2 and infinity.
 _TWO_TAPS = torch.tensor([[3, 0], [-3, -3], [-1, 1], [1, 2], [0, 6]]).double() / 6
@@ -63,11 +63,11 @@ class _Program:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._chains = [_Chain(layers) for layers in _chains(graph)]
+        self._chains = [Chain(layers) for layers in _chains(graph)]
 
     def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
         graph = self._graph
-        known = dict(zip(graph.inputs, (_channels_last(tensor) for tensor in inputs), strict=True))
+        known = dict(zip(graph.inputs, (channels_last(tensor) for tensor in inputs), strict=True))
         inputs.clear()
         for name, slope in graph.rectified.items():
             known[name] = F.leaky_relu(known[name], slope)
@@ -136,7 +136,7 @@ def _prepare(layer: Convolution) -> _Prepared:
         products = _products_of_phases(padded[0])
     else:
         products = [_products(padded)]
-    panels = _panels(vectors)
+    panels = panel_widths(vectors)
     widths = [LANES * width for width in panels]
     pieces = [
         torch.cat([part.flatten(1) for part in torch.split(matrices, widths, dim=2)], dim=1).flatten()
@@ -158,7 +158,7 @@ def _products(weights: Tensor) -> Tensor:
     are zero are left out.
     """
     groups, outputs, inputs = weights.shape[:3]
-    spread = _THREE_TAPS_SQUARE @ weights.permute(3, 4, 0, 2, 1).reshape(9, -1)
+    spread = THREE_TAPS_SQUARE @ weights.permute(3, 4, 0, 2, 1).reshape(9, -1)
     matrices = spread.view(36 * groups, inputs, outputs)
     if groups == 1:
         return matrices
@@ -203,13 +203,13 @@ def _four_parts(weight: Tensor) -> list[Tensor]:
     return parts
 
 
-def _panels(vectors: int) -> list[int]:
+def panel_widths(vectors: int) -> list[int]:
     """Split a row of vectors into panels of at most 4, as even as possible."""
     count = -(-vectors // 4)
     return [vectors // count + (i < vectors % count) for i in range(count)]
 
 
-class _Chain:
+class Chain:
     """Layers of which each reads the one before, and nobody else does."""
 
     def __init__(self, layers: Sequence[Convolution]) -> None:
@@ -230,7 +230,7 @@ class _Chain:
             layer = prepared.layer
             channels_in, channels_out = layer.channels
             first, is_first = len(inputs), not inputs
-            inputs += [_row(known[name]) if name in known else [0, 0, 0, 0, channels_in] for name in layer.inputs]
+            inputs += [table_row(known[name]) if name in known else [0, 0, 0, 0, channels_in] for name in layer.inputs]
             _set_linked_channels(inputs[first:], channels_in)
             numbers = (prepared.weights, prepared.bias, prepared.slopes)
             row[:] = (
@@ -268,11 +268,11 @@ class _Chain:
         rows = _stripe_rows(height, len(self._layers), width * pixel)
         pixels = (rows + 2 * len(self._layers) + 2) * width
         link = pixels * link_pixel + VECTOR  # bytes
-        tables = (table, np.array(inputs, np.int64), self._panels, np.array(_row(out), np.int64))
+        tables = (table, np.array(inputs, np.int64), self._panels, np.array(table_row(out), np.int64))
         jobs = [(item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows)]
 
         def work(job: tuple[int, int, int]) -> None:
-            memory = _memory(self._scratch + 2 * link + pixels * joined + VECTOR)
+            memory = thread_memory(self._scratch + 2 * link + pixels * joined + VECTOR)
             kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
 
         cpu.share_out(work, jobs)
@@ -305,18 +305,18 @@ def _set_linked_channels(rows: list[list[int]], channels: int) -> None:
             row[kernels.CHANNELS] = channels - sum(other[kernels.CHANNELS] for other in rows if other is not row)
 
 
-def _row(tensor: Tensor) -> list[int]:
+def table_row(tensor: Tensor) -> list[int]:
     """Return a tensor's row in a table of tensors."""
     item, _, row, pixel = (NUMBER * stride for stride in tensor.stride())
     return [tensor.data_ptr(), item, row, pixel, tensor.shape[1]]
 
 
-def _channels_last(tensor: Tensor) -> Tensor:
+def channels_last(tensor: Tensor) -> Tensor:
     """Return the tensor with the channels of a pixel side by side: itself, or a copy."""
     return tensor if tensor.stride(1) == 1 else tensor.contiguous(memory_format=torch.channels_last)
 
 
-def _memory(size: int) -> int:
+def thread_memory(size: int) -> int:
     """Return the address of this thread's own ``size`` bytes, which start with a whole vector.
 
     They come straight from the system: pages that are not touched take no memory, and the heap gets no holes.
