@@ -135,7 +135,7 @@ def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest
         held.append((block, first + size))
         return block.ctypes.data + first
 
-    monkeypatch.setattr(engine, "_memory", memory)
+    monkeypatch.setattr(engine, "thread_memory", memory)
     (got,) = program([known[name] for name in graph.inputs])
     torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=1e-4)
     widest_link = 4 * -(-24 // LANES) * LANES  # bytes of a pixel
