@@ -1,6 +1,10 @@
 """Checkpoints are whole or not there."""
 
 import logging
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -70,3 +74,32 @@ def test_a_second_process_is_kept_out_of_a_run(tmp_path):
         pass
     with only_process(tmp_path / "run"):
         pass
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from uprnet.training.checkpoints import only_process
+
+with only_process(Path(sys.argv[1])):
+    worker = os.fork()
+    if worker:
+        print(worker, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_worker_that_outlives_a_killed_run_does_not_keep_others_out(tmp_path):
+    pytest.importorskip("fcntl")
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        worker = int(holder.stdout.readline())
+        try:
+            with pytest.raises(TrainingError, match="another process is training in"), only_process(tmp_path / "run"):
+                pass
+            holder.kill()
+            holder.wait()
+            with only_process(tmp_path / "run"):
+                os.kill(worker, 0)  # it is still there
+        finally:
+            os.kill(worker, signal.SIGKILL)

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -82,12 +82,26 @@ class CheckpointFolder:
         return sorted(self.folder.glob("step-*.pt"))
 
 
+#: Files whose locks this process holds.
+_locks: set[IO[str]] = set()
+
+
+def _leave_locks_to_parent() -> None:
+    """Close, in a process just forked, the files through which it would hold its parent's locks."""
+    while _locks:
+        _locks.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_locks_to_parent)
+
+
 @contextmanager
 def only_process(run: Path) -> Iterator[None]:
     """Keep a second process from training in the same folder while this one does.
 
-    The system gives the lock back when the process ends, however it ends. Where there are no such locks (Windows)
-    nothing is checked.
+    The system gives the lock back when the process ends, however it ends; data workers, which may live on for some
+    seconds, have no part in it. Where there are no such locks (Windows) nothing is checked.
 
     Args:
         run: Folder of the run; made if it is not there.
@@ -104,7 +118,11 @@ def only_process(run: Path) -> Iterator[None]:
                 raise TrainingError(
                     f"another process is training in {run}; wait for it or give another folder"
                 ) from error
-        yield
+        _locks.add(file)
+        try:
+            yield
+        finally:
+            _locks.discard(file)
 
 
 def _flush(folder: Path) -> None:
