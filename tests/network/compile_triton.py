@@ -30,8 +30,8 @@ def pretend(kind: str, architecture: str) -> None:
 
 
 def run(height: int, width: int) -> None:
-    """Call both operators, forward and backward, with numbers of channels that the base network has."""
-    for channels in (19, 64):
+    """Call both operators, forward and backward, with numbers of channels that small and base have."""
+    for channels in (16, 19, 64):
         source = torch.zeros(1, channels, height, width, dtype=torch.float16, requires_grad=True)
         two_ways = torch.zeros(1, 4, height, width)
         for deterministic in (False, True):

@@ -44,8 +44,9 @@ def _landing(flow, pixel, there, height, width, flow_b, flow_c, flow_y, flow_x, 
     to_x = x.to(real) + tl.load(flow, mask=there, other=0).to(real)
     to_y = y.to(real) + tl.load(flow + flow_c, mask=there, other=0).to(real)
     lands = there & (to_x > -1) & (to_x < width) & (to_y > -1) & (to_y < height)  # false for NaN and inf
-    to_x = tl.where(lands, to_x, 0)
-    to_y = tl.where(lands, to_y, 0)
+    # Kept near the picture, NaN too. A `tl.where` would say it better, but Triton 3.6 fails on it (16 channels).
+    to_x = tl.maximum(tl.minimum(to_x, width), -1)
+    to_y = tl.maximum(tl.minimum(to_y, height), -1)
     return lands, to_x, to_y, tl.floor(to_x).to(tl.int32), tl.floor(to_y).to(tl.int32), image
 
 
