@@ -2,7 +2,9 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
@@ -136,8 +138,9 @@ class VideoFolder:
             raise TrainingError(f"data.video.root must be a folder of videos, got {root}, which is not a folder")
         names = [path for path in sorted(root.iterdir()) if _is_clip(path) and not _matches(path, config.exclude)]
         kept = [path for index, path in enumerate(names) if _is_held_out(path, index, config, len(names)) == held_out]
-        clips = [clip for path in kept if (clip := _load(path, config)) is not None]
-        self.clips = [clip for clip in clips if clip.starts]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock to others
+            clips = pool.map(lambda path: _load(path, config), kept)
+            self.clips = [clip for clip in clips if clip is not None and clip.starts]
         if not self.clips:
             part = "for validation" if held_out else "for training"
             raise TrainingError(
