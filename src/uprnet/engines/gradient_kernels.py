@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -27,6 +28,9 @@ POINTS = 36
 
 #: Rows of the block of sums that a product keeps in registers, for 1, 2, 3 and 4 vectors a row; each divides `LANES`.
 SUM_ROWS = (8, 4, 4, 2) if LANES == 8 else (4, 4, 4, 4) if LANES == 4 else (16, 8, 8, 4)
+
+#: Numbers that are added up at a time: few enough for the nearest cache.
+SUM_LENGTH = 512
 
 
 def _spread_gradient(code: Code, g: list[Any]) -> list[Any]:
@@ -150,3 +154,31 @@ def add_weight_gradient(source, gradient, height, width, panels, chunk, first, e
                 place,
                 pixel_out,
             )
+
+
+@jit()
+def add_up_taps(sums, matrix, taps):  # type: ignore[no-untyped-def]
+    """Add up the parts of ``sums``, ``(parts, 36, n)``, and take the result to the taps, ``(9, n)``.
+
+    ``matrix`` is ``(36, 9)``. A library's product of matrices would add in an order that depends on its threads.
+    """
+    parts, points, length = sums.shape
+    total = np.empty(SUM_LENGTH, np.float32)
+    taps[:] = 0
+    for first in range(0, length, SUM_LENGTH):
+        end = min(first + SUM_LENGTH, length)
+        for point in range(points):
+            whole = total[: end - first]
+            whole[:] = sums[0, point, first:end]
+            for part in range(1, parts):
+                _add(whole, 1, sums[part, point, first:end])
+            for tap in range(matrix.shape[1]):
+                if matrix[point, tap] != 0:
+                    _add(taps[tap, first:end], matrix[point, tap], whole)
+
+
+@jit()
+def _add(target, factor, values):  # type: ignore[no-untyped-def]
+    """Add some values times a factor."""
+    for i in range(len(target)):
+        target[i] += factor * values[i]

@@ -34,6 +34,9 @@ MAX_PARTS = 16
 CHUNK_BYTES = 2**20
 CHUNK_TILES = (16, 128)
 
+#: What each of Winograd's products is worth to each of the 3 x 3 taps, ``(36, 9)``.
+_TAPS_OF_POINTS = THREE_TAPS_SQUARE.float().numpy()
+
 
 def use_winograd(network: nn.Module) -> None:
     """Let the convolutions of a network that gain from it work by Winograd's algorithm, in training, too.
@@ -72,6 +75,10 @@ class WinogradConv2d(nn.Conv2d):
             return super().forward(input)
         output: Tensor = _Convolve.apply(input, self.weight, self.bias, self._chains())  # type: ignore[no-untyped-call]
         return output
+
+    def prepare(self) -> None:
+        """Transform the weights ahead of the next step, if they have changed; else its first user does."""
+        _ = self._chains().input_gradient
 
     def _chains(self) -> _Chains:
         """Return what runs the convolution, made anew when weights or bias have changed."""
@@ -157,9 +164,9 @@ def weight_gradient(source: Tensor, gradient: Tensor) -> Tensor:
         kernels.add_weight_gradient(*tables, height, width, panels, chunk, first, end, thread_memory(scratch), place)
 
     cpu.share_out(work, jobs)
-    products = sums.sum(dim=0)[:, :inputs, :outputs].reshape(kernels.POINTS, -1)
-    taps = THREE_TAPS_SQUARE.T.to(products.dtype) @ products
-    return taps.view(3, 3, inputs, outputs).permute(3, 2, 0, 1)
+    taps = source.new_empty(3, 3, *sums.shape[2:])
+    kernels.add_up_taps(sums.flatten(2).numpy(), _TAPS_OF_POINTS, taps.view(9, -1).numpy())
+    return taps[:, :, :inputs, :outputs].permute(3, 2, 0, 1)
 
 
 def _tiles(tensor: Tensor) -> int:
