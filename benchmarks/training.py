@@ -1,6 +1,8 @@
 """What a training step costs, measured in one process on this machine.
 
-    python benchmarks/training.py --model base --crop 128 --batch 8
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/training.py --model base --crop 128 --batch 8
+
+The variable is what the command line sets, too.
 
 Prints the time of the forward pass's convolutions alone, of a whole step, their ratio, the share of the custom
 operators' backward passes in the step, and how many samples a second the loader makes against how many the step takes.
@@ -27,6 +29,7 @@ from uprnet.training.config import read_recipe
 from uprnet.training.mixture import DataConfig, TrainingStream
 from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.sample import Batch, collate
+from uprnet.training.side_by_side import SideBySide
 from uprnet.training.synthetic import SyntheticConfig
 
 
@@ -50,9 +53,11 @@ def main() -> None:
     replay = convolution_replay(model, batch)  # by torch
     if arguments.engine == "numba":
         use_winograd(model)
-    step = training_step(model, batch)
+    step = training_step(model, batch, arguments.threads)
     convolutions, whole = median_times((replay, step), arguments.repeats)
-    share = operator_backward_share(step)
+    torch.set_num_threads(1)  # the profiler sees this thread alone
+    share = operator_backward_share(training_step(model, batch, 1))
+    torch.set_num_threads(arguments.threads)
     size = f"{arguments.batch} x {arguments.crop}x{arguments.crop}"
     print(f"{arguments.model}, {arguments.engine}, {size}, {arguments.threads} threads")
     print(f"forward convolutions alone   {convolutions:7.3f} s")
@@ -63,14 +68,17 @@ def main() -> None:
     print(f"one loader worker makes      {loader_speed(loader_data):7.1f} samples/s")
 
 
-def training_step(model: UPRNet, batch: Batch) -> Callable[[], object]:
+def training_step(model: UPRNet, batch: Batch, threads: int) -> Callable[[], object]:
     """One step as the paper's recipe takes it: charbonnier and census on the finest frame, AdamW."""
     objective = Objective(model, LossConfig(), num_levels=3)
+    differentiate = SideBySide(objective, threads) if threads > 1 else None
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-6)
 
     def step() -> None:
-        total, _ = objective(batch)
-        total.mean().backward()
+        if differentiate is None:
+            objective(batch)[0].mean().backward()
+        else:
+            differentiate(batch)
         torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

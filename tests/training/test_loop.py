@@ -90,9 +90,9 @@ def test_the_loss_falls(tiny):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers):
-    whole = tiny()
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 2)])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers, threads):
+    whole = tiny(compute=ComputeConfig(device="cpu", threads=threads))
     whole = replace(whole, data=replace(whole.data, workers=workers))
     train(whole)
     broken = replace(whole, run=whole.run + "-broken")

@@ -36,6 +36,7 @@ from uprnet.training.preparation import (
 )
 from uprnet.training.sample import Batch, collate
 from uprnet.training.schedule import average_decay, learning_rate
+from uprnet.training.side_by_side import SideBySide
 from uprnet.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,10 @@ class _Run:
             for box in (model.encoder, model.flow_estimator, model.synthesis):
                 box.compile()
         self.wrapped, self.adam = accelerator.prepare(self.objective, adam)
+        is_alone = accelerator.device.type == "cpu" and accelerator.num_processes == 1
+        threads = torch.get_num_threads()
+        can_split = is_alone and threads > 1 and not config.compute.compile
+        self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
         if saved is not None:
             self._restore(saved)
         self.stopping = False
@@ -180,9 +185,7 @@ class _Run:
         for part in range(optimizer.accumulate):
             batch = _next(batches).to(accelerator.device)
             last = part == optimizer.accumulate - 1
-            with nullcontext() if last else accelerator.no_sync(self.wrapped):
-                total, parts = self.wrapped(batch)
-                accelerator.backward(total.mean() / optimizer.accumulate)
+            total, parts = self._differentiate(batch, last=last)
             for name, value in {"loss": total, **parts}.items():
                 mean = value.detach().mean() / optimizer.accumulate
                 measured[name] = measured.get(name, torch.zeros_like(mean)) + mean
@@ -197,6 +200,16 @@ class _Run:
         self._count(finite, {**numbers, "gradient_norm": float(norm), "learning_rate": rate})
         if finite:
             self._update_ema(step)
+
+    def _differentiate(self, batch: Batch, *, last: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add to the gradients, and return the losses; processes exchange gradients after the ``last`` part."""
+        scale = 1 / self.config.optimizer.accumulate
+        if self.side_by_side is not None:
+            return self.side_by_side(batch, scale)
+        with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+            losses: tuple[Tensor, dict[str, Tensor]] = self.wrapped(batch)
+            self.accelerator.backward(losses[0].mean() * scale)
+        return losses
 
     def _reduce(self, measured: dict[str, Tensor], skipped: Tensor) -> dict[str, float]:
         """Means over all processes; the skipped samples are counted on the way."""

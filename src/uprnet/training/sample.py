@@ -72,6 +72,18 @@ class Batch:
         """
         return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
 
+    def split(self, count: int) -> list["Batch"]:
+        """Split into parts of nearly equal size.
+
+        Args:
+            count: Number of parts, at most that of samples.
+
+        Returns:
+            The parts, in order; views of the same memory.
+        """
+        parts = zip(*(tensor.tensor_split(count) for tensor in vars(self).values()), strict=True)
+        return [Batch(*part) for part in parts]
+
     def pin_memory(self) -> "Batch":
         """Copy to page-locked memory, from where a GPU reads faster; called by the data loader."""
         return Batch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
