@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -214,11 +215,28 @@ class _Layer:
         height, width = self.texture.shape[:2]
         return self.path.matrix(time, ((width - 1) / 2, (height - 1) / 2))
 
-    def texture_points(self, time: float, size: int) -> Array:
-        """The texture point seen at each canvas pixel, ``(2, size, size)``."""
+    def window(self, time: float, size: int) -> "_Window":
+        """The part of the canvas in which the layer may be seen."""
+        if self.mask is None:
+            return _Window(0, 0, size, size)
+        matrix = self.matrix(time)
+        bent = np.zeros(2) if self.bend is None else np.abs(time * self.bend.amplitude)
+        middle = (np.array(self.texture.shape[1::-1]) - 1) / 2
+        centre = matrix @ (*middle, 1)
+        reach = np.abs(matrix[:, :2]) @ (middle + bent) + 1  # beyond the edge opacity fades within a pixel
+        left, top = np.clip(np.floor(centre - reach), 0, size).astype(int).tolist()
+        right, bottom = np.clip(np.ceil(centre + reach) + 1, 0, size).astype(int).tolist()
+        return _Window(top, left, bottom, right)
+
+    def _backward(self, time: float, window: "_Window") -> NDArray[np.float64]:
+        """Map pixels of a window to texture points, ``(2, 3)``, as if nothing were bent."""
         matrix = self.matrix(time)
         inverse = np.asarray(np.linalg.inv(matrix[:, :2]), dtype=np.float64)
-        points = _affine_grid(inverse, -inverse @ matrix[:, 2], size)
+        return np.column_stack((inverse, inverse @ (np.array((window.left, window.top)) - matrix[:, 2])))
+
+    def _texture_points(self, time: float, window: "_Window") -> Array:
+        """The texture point seen at each pixel of a window, ``(2, height, width)``."""
+        points = _affine_grid(self._backward(time, window), window)
         if self.bend is None or time == 0:
             return points
         rigid = points
@@ -226,53 +244,82 @@ class _Layer:
             points = rigid - np.float32(time) * self.bend.displacement(points)
         return points
 
-    def render(self, time: float, size: int) -> tuple[Image, Array | None]:
-        """Picture ``(size, size, 3)`` and opacity ``(size, size)``."""
+    def picture(self, time: float, window: "_Window") -> Image:
+        """Colours in a window, ``(height, width, 3)``; mirrored at the edges of the texture."""
+        return np.asarray(
+            self._warp(self.texture, time, window, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101), dtype=np.uint8
+        )
+
+    def opacity(self, time: float, window: "_Window") -> Array | None:
+        """Opacity in a window, ``(height, width)``; None for the background."""
+        if self.mask is None:
+            return None
+        return np.asarray(self._warp(self.mask, time, window, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT), dtype=np.float32)
+
+    def _warp(self, plane: Image | Array, time: float, window: "_Window", interpolation: int, border: int) -> object:
         if self.bend is None:
             # Fast path: OpenCV makes the same grid itself.
-            matrix, flags = self.matrix(time), cv2.WARP_INVERSE_MAP
-            inverse = np.linalg.inv(matrix[:, :2])
-            backward = np.column_stack((inverse, -inverse @ matrix[:, 2]))
-            picture = cv2.warpAffine(
-                self.texture, backward, (size, size), flags=flags | cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-            )
-            if self.mask is None:
-                return np.asarray(picture, dtype=np.uint8), None
-            opacity = cv2.warpAffine(self.mask, backward, (size, size), flags=flags | cv2.INTER_LINEAR)
-        else:
-            x, y = self.texture_points(time, size)
-            picture = cv2.remap(self.texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-            if self.mask is None:
-                return np.asarray(picture, dtype=np.uint8), None
-            opacity = cv2.remap(self.mask, x, y, cv2.INTER_LINEAR)
-        return np.asarray(picture, dtype=np.uint8), np.asarray(opacity, dtype=np.float32)
+            backward, flags = self._backward(time, window), interpolation | cv2.WARP_INVERSE_MAP
+            return cv2.warpAffine(plane, backward, (window.width, window.height), flags=flags, borderMode=border)
+        x, y = self._texture_points(time, window)
+        return cv2.remap(plane, x, y, interpolation, borderMode=border)
 
-    def flow(self, start: float, end: float, size: int) -> Array:
-        """Displacement of each canvas pixel, as if the layer covered all of it: ``(2, size, size)``."""
-        points = self.texture_points(start, size)
+    def flow(self, start: float, end: float, window: "_Window") -> Array:
+        """Displacement of each pixel of a window, as if the layer covered all of it: ``(2, height, width)``."""
+        points = self._texture_points(start, window)
         moved = points
         if self.bend is not None and end != 0:
             moved = points + np.float32(end) * self.bend.displacement(points)
         matrix = self.matrix(end).astype(np.float32)
         x = matrix[0, 0] * moved[0] + matrix[0, 1] * moved[1] + matrix[0, 2]
         y = matrix[1, 0] * moved[0] + matrix[1, 1] * moved[1] + matrix[1, 2]
-        return np.stack((x, y)) - _affine_grid(np.eye(2), np.zeros(2), size)
+        x -= np.arange(window.left, window.right, dtype=np.float32)
+        y -= np.arange(window.top, window.bottom, dtype=np.float32)[:, None]
+        return np.stack((x, y))
 
 
-def _affine_grid(matrix: NDArray[np.float64], offset: NDArray[np.float64], size: int) -> Array:
-    """``matrix @ (x, y) + offset`` for every pixel: ``(2, size, size)`` float32."""
-    axis = np.arange(size)
-    grid = matrix[:, 0, None, None] * axis + matrix[:, 1, None, None] * axis[:, None] + offset[:, None, None]
+class _Window(NamedTuple):
+    """A part of the canvas, in pixels; ``bottom`` and ``right`` are the first beyond it."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def _affine_grid(backward: NDArray[np.float64], window: _Window) -> Array:
+    """``backward @ (x, y, 1)`` for every pixel, counted from the corner of the window: ``(2, height, width)``."""
+    columns, rows = np.arange(window.width), np.arange(window.height)[:, None]
+    grid = backward[:, 0, None, None] * columns + (backward[:, 1, None, None] * rows + backward[:, 2, None, None])
     return grid.astype(np.float32)
 
 
 def _compose(layers: list[_Layer], time: float, size: int) -> Array:
     """The scene at one instant, ``(size, size, 3)``, 0 to 255."""
-    canvas = layers[0].render(time, size)[0].astype(np.float32)
+    canvas: Array = layers[0].picture(time, layers[0].window(time, size)).astype(np.float32)
     for layer in layers[1:]:
-        picture, opacity = layer.render(time, size)
+        window = layer.window(time, size)
+        opacity = None if window.is_empty else layer.opacity(time, window)
         if opacity is not None:
-            canvas += opacity[:, :, None] * (picture - canvas)
+            below = canvas[window.place]
+            below += opacity[:, :, None] * (layer.picture(time, window) - below)
     return canvas
 
 
@@ -290,11 +337,14 @@ def _expose(layers: list[_Layer], time: float, size: int, shutter: float) -> Arr
 
 def _flow(layers: list[_Layer], start: float, end: float, size: int) -> Flow:
     """Flow of the front-most layer at each pixel, ``(size, size, 2)``."""
-    flow = layers[0].flow(start, end, size)
+    flow = layers[0].flow(start, end, layers[0].window(start, size))
     for layer in layers[1:]:
-        opacity = layer.render(start, size)[1]
+        window = layer.window(start, size)
+        opacity = None if window.is_empty else layer.opacity(start, window)
         if opacity is not None:
-            flow = np.where(opacity > 0.5, layer.flow(start, end, size), flow)
+            rows, columns = window.place
+            below = flow[:, rows, columns]
+            np.copyto(below, layer.flow(start, end, window), where=opacity > 0.5)
     return np.ascontiguousarray(flow.transpose(1, 2, 0))
 
 
