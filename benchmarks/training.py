@@ -48,7 +48,8 @@ def main() -> None:
     reuse_freed_memory()  # as the training loop does
 
     data = DataConfig(crop=arguments.crop, synthetic=SyntheticConfig(weight=1.0))
-    batch = collate([TrainingStream(data, 0, 100)[index] for index in range(arguments.batch)])
+    samples = [TrainingStream(data, 0, 100)[index] for index in range(arguments.batch)]
+    batch = collate(samples).unpack(torch.device("cpu"), channels_last=True)
     model = UPRNet(ModelConfig.from_size(arguments.model)).to(memory_format=torch.channels_last)
     replay = convolution_replay(model, batch)  # by torch
     if arguments.engine == "numba":

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from uprnet.errors import TrainingError
 from uprnet.training.augmentation import AugmentationConfig
@@ -36,13 +37,26 @@ def test_a_mixed_batch_knows_where_the_flow_is_known(vimeo_tree):
     tree = TripletConfig(str(vimeo_tree(3, "tri_trainlist.txt", samples=20)), 1.0)
     stream = TrainingStream(replace(SYNTHETIC, triplets=tree), 0, 100)
     samples = [stream[index] for index in range(8)]
-    batch = collate(samples)
+    batch = collate(samples).unpack(torch.device("cpu"))
     assert batch.img0.shape == (8, 3, 32, 32)
     assert batch.has_flow.tolist() == [float(sample.flow_01 is not None) for sample in samples]
     for index, sample in enumerate(samples):
         assert np.array_equal(np.rint(batch.target[index].numpy() * 255), sample.target.transpose(2, 0, 1))
         if sample.flow_10 is not None:
             assert np.array_equal(batch.flow[index, 2:].numpy(), sample.flow_10.transpose(2, 0, 1))
+        else:
+            assert not batch.flow[index].any()
+
+
+def test_a_batch_without_any_flow_is_laid_out_as_asked(vimeo_tree):
+    tree = TripletConfig(str(vimeo_tree(3, "tri_trainlist.txt", samples=20)), 1.0)
+    stream = TrainingStream(DataConfig(crop=32, triplets=tree), 0, 100)
+    packed = collate([stream[index] for index in range(2)])
+    batch = packed.unpack(torch.device("cpu"), channels_last=True)
+    assert batch.img0.is_contiguous(memory_format=torch.channels_last)
+    assert batch.flow.shape == (2, 4, 32, 32)
+    assert not batch.flow.any()
+    assert not batch.has_flow.any()
 
 
 def test_processes_and_parts_share_out_a_step_without_gap_or_overlap():

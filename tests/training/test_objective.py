@@ -23,7 +23,7 @@ def batch():
     generator = SyntheticMotion(SyntheticConfig(max_layers=1, mean_motion=3))
     samples = [generator.sample(64, np.random.default_rng(seed)) for seed in range(3)]
     unknown = Sample(**{**vars(samples[2]), "flow_01": None, "flow_10": None})
-    return collate([*samples[:2], unknown])
+    return collate([*samples[:2], unknown]).unpack(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ EVERYTHING = LossConfig(flow=0.1, matching=0.1, frame_decay=0.5)
 @pytest.fixture(scope="module")
 def batch():
     generator = SyntheticMotion(SyntheticConfig(max_layers=1, mean_motion=3))
-    return collate([generator.sample(64, np.random.default_rng(seed)) for seed in range(3)])
+    samples = [generator.sample(64, np.random.default_rng(seed)) for seed in range(3)]
+    return collate(samples).unpack(torch.device("cpu"), channels_last=True)
 
 
 def objective(config=EVERYTHING):

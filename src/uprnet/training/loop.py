@@ -34,7 +34,7 @@ from uprnet.training.preparation import (
     starting_model,
     uses_winograd,
 )
-from uprnet.training.sample import Batch, collate
+from uprnet.training.sample import Batch, PackedBatch, collate
 from uprnet.training.schedule import average_decay, learning_rate
 from uprnet.training.side_by_side import SideBySide
 from uprnet.training.validation import Validator
@@ -127,7 +127,8 @@ class _Run:
         is_winograd = uses_winograd(config.compute, accelerator.device)
         if is_winograd:
             use_winograd(model)
-        if config.compute.channels_last or is_winograd:
+        self.channels_last = config.compute.channels_last or is_winograd
+        if self.channels_last:
             objective = cast(Objective, objective.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.objective = objective.to(accelerator.device)
         self.ema = copy.deepcopy(self.objective.model).requires_grad_(False)
@@ -174,7 +175,7 @@ class _Run:
         counters = self.counters
         return TrainingResult(counters.step, counters.score, counters.bad_steps, counters.skipped_samples)
 
-    def _step(self, step: int, batches: Iterator[Batch]) -> None:
+    def _step(self, step: int, batches: Iterator[PackedBatch]) -> None:
         """Compute gradients over all parts of this process's share, and move the weights."""
         optimizer, accelerator = self.config.optimizer, self.accelerator
         rate = learning_rate(step, optimizer)
@@ -183,7 +184,7 @@ class _Run:
         measured: dict[str, Tensor] = {}
         skipped = torch.zeros((), device=accelerator.device)
         for part in range(optimizer.accumulate):
-            batch = _next(batches).to(accelerator.device)
+            batch = _next(batches).unpack(accelerator.device, channels_last=self.channels_last)
             last = part == optimizer.accumulate - 1
             total, parts = self._differentiate(batch, last=last)
             for name, value in {"loss": total, **parts}.items():
@@ -343,7 +344,7 @@ class _StopSignals:
             signal.signal(number, handler)
 
 
-def _next(batches: Iterator[Batch]) -> Batch:
+def _next(batches: Iterator[PackedBatch]) -> PackedBatch:
     """The next batch; a mistake that a worker found is said in one line, without the worker's traceback."""
     try:
         return next(batches)

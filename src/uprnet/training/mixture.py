@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from uprnet.errors import MediaError, TrainingError
+from uprnet.network.allocator import reuse_freed_memory
 from uprnet.training.augmentation import AugmentationConfig, augment
 from uprnet.training.sample import Sample
 from uprnet.training.synthetic import SyntheticConfig, SyntheticMotion
@@ -189,12 +190,13 @@ def motion_scale(progress: float, curriculum: float) -> float:
 
 
 def prepare_worker(_: int) -> None:
-    """Keep a data worker to one thread, and out of the way of Ctrl-C.
+    """Keep a data worker to one thread and the memory that it has, and out of the way of Ctrl-C.
 
     The cores belong to the network; and signals that reach a whole group of processes must not end the workers
     before the training process has finished its step and written its checkpoint. So a worker gets a group of its own.
     It still heeds a signal sent to it alone: that is how the training process ends it.
     """
     cv2.setNumThreads(0)
+    reuse_freed_memory()
     if hasattr(os, "setpgid"):  # not on Windows
         os.setpgid(0, 0)

@@ -106,7 +106,7 @@ def starting_model(config: TrainingConfig, stream: TrainingStream) -> UPRNet:
         return model
     model = UPRNet(ModelConfig.from_size(network.size))
     if network.initialization == "matching":
-        images = collate([stream[index] for index in range(INITIALIZATION_IMAGES)]).img0
+        images = collate([stream[index] for index in range(INITIALIZATION_IMAGES)]).unpack(torch.device("cpu")).img0
         initialize_for_matching(model, images, torch.Generator().manual_seed(config.seed))
     elif network.initialization != "default":
         raise TrainingError(f"network.initialization must be matching or default, got {network.initialization!r}")

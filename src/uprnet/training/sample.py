@@ -61,17 +61,6 @@ class Batch:
     has_flow: Tensor
     skipped: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        """Copy to a device.
-
-        Args:
-            device: Where the network is.
-
-        Returns:
-            The same batch there.
-        """
-        return Batch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
-
     def split(self, count: int) -> list["Batch"]:
         """Split into parts of nearly equal size.
 
@@ -84,12 +73,52 @@ class Batch:
         parts = zip(*(tensor.tensor_split(count) for tensor in vars(self).values()), strict=True)
         return [Batch(*part) for part in parts]
 
-    def pin_memory(self) -> "Batch":
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Samples as they travel from a data worker to the device: a quarter of a `Batch`'s bytes, and less work.
+
+    Args:
+        images: First frames, targets and second frames, ``(3, B, H, W, 3)`` RGB uint8.
+        t: ``(B,)``.
+        flow: Motion of the samples where it is known, ``(K, H, W, 4)``, as in `Batch`.
+        known: Numbers of those samples, ``(K,)``.
+        skipped: Unreadable samples that were drawn before each of these, ``(B,)``.
+    """
+
+    images: Tensor
+    t: Tensor
+    flow: Tensor
+    known: Tensor
+    skipped: Tensor
+
+    def pin_memory(self) -> "PackedBatch":
         """Copy to page-locked memory, from where a GPU reads faster; called by the data loader."""
-        return Batch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
+        return PackedBatch(**{name: tensor.pin_memory() for name, tensor in vars(self).items()})
+
+    def unpack(self, device: torch.device, *, channels_last: bool = False) -> Batch:
+        """Copy to a device, and turn into what the network takes.
+
+        Args:
+            device: Where the network is.
+            channels_last: Lay images out with channels side by side.
+
+        Returns:
+            The batch there.
+        """
+        there = {name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()}
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        img0, target, img1 = (
+            images.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory_format).div_(255)
+            for images in there["images"]
+        )
+        flow = torch.zeros(len(self.t), 4, *self.images.shape[2:4], device=device)
+        flow.index_copy_(0, there["known"], there["flow"].permute(0, 3, 1, 2))
+        has_flow = torch.zeros_like(there["t"]).index_fill_(0, there["known"], 1)
+        return Batch(img0, img1, target, there["t"], flow, has_flow, there["skipped"])
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> PackedBatch:
     """Stack samples of one size into a batch.
 
     Args:
@@ -98,23 +127,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
     Returns:
         The batch, on the CPU.
     """
-    flows = [_flow_channels(sample) for sample in samples]
-    return Batch(
-        img0=_stack([sample.img0 for sample in samples]),
-        img1=_stack([sample.img1 for sample in samples]),
-        target=_stack([sample.target for sample in samples]),
+    known = [index for index, sample in enumerate(samples) if sample.flow_01 is not None]
+    flows = [np.dstack((samples[index].flow_01, samples[index].flow_10)) for index in known]  # type: ignore[arg-type]
+    images = [[getattr(sample, name) for sample in samples] for name in ("img0", "target", "img1")]
+    return PackedBatch(
+        images=torch.from_numpy(np.array(images)),
         t=torch.tensor([sample.t for sample in samples], dtype=torch.float32),
-        flow=torch.from_numpy(np.stack(flows).transpose(0, 3, 1, 2).copy()),
-        has_flow=torch.tensor([float(sample.flow_01 is not None) for sample in samples]),
+        flow=torch.from_numpy(np.array(flows).reshape(-1, *samples[0].img0.shape[:2], 4)).float(),
+        known=torch.tensor(known, dtype=torch.long),
         skipped=torch.tensor([sample.skipped for sample in samples]),
     )
-
-
-def _stack(images: Sequence[Image]) -> Tensor:
-    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
-
-
-def _flow_channels(sample: Sample) -> Flow:
-    if sample.flow_01 is None or sample.flow_10 is None:
-        return np.zeros((*sample.img0.shape[:2], 4), dtype=np.float32)
-    return np.concatenate((sample.flow_01, sample.flow_10), axis=2)

@@ -116,7 +116,7 @@ class Validator:
 
 def _measure(model: UPRNet, sample: Sample, device: torch.device) -> tuple[dict[str, float], Image]:
     """Metrics of one sample and its row of pictures."""
-    batch = collate([sample]).to(device)
+    batch = collate([sample]).unpack(device)
     height, width = sample.img0.shape[:2]
     levels = default_num_levels(height, width)
     multiple = size_multiple(levels)
