@@ -38,6 +38,9 @@ CHUNK = ROW_MULTIPLE
 #: Rows of a stripe, at least, for each layer of the chain: fewer would compute much of the neighbours' rows again.
 MIN_ROWS = 8
 
+#: The same where there are two stripes only: a second thread gains more than computing some rows twice costs.
+MIN_ROWS_OF_TWO = 2
+
 #: Bytes that pass from layer to layer within a stripe, about: two such pieces stay in the cache.
 STRIPE_BYTES = 2**21
 
@@ -285,7 +288,9 @@ def _stripe_rows(height: int, layers: int, row_bytes: int) -> int:
     The number of stripes is about a power of two, so that threads have equal shares.
     """
     rows, stripes = height, 1
-    while rows * row_bytes > STRIPE_BYTES and -(-height // (2 * stripes)) >= MIN_ROWS * layers:
+    while (rows * row_bytes > STRIPE_BYTES and -(-height // (2 * stripes)) >= MIN_ROWS * layers) or (
+        stripes == 1 and height >= 2 * MIN_ROWS_OF_TWO * layers
+    ):
         stripes *= 2
         rows = -(-height // stripes)
         rows += -rows % 4
