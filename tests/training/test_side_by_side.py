@@ -1,5 +1,7 @@
 """Parts of a batch on threads of their own, against one backward pass over all of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,9 +33,12 @@ def gradients(module):
     return {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
 
 
+# In float32, rounding moves a few pixels across the borders at which the gradient of splatting jumps.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 2e-3)])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_losses_and_gradients_are_those_of_the_whole_batch(batch, threads):
-    whole, split = objective(), objective()
+def test_losses_and_gradients_are_those_of_the_whole_batch(batch, threads, dtype, tolerance):
+    batch = replace(batch, **{name: tensor.to(dtype) for name, tensor in vars(batch).items()})
+    whole, split = objective().to(dtype), objective().to(dtype)
     total, losses = whole(batch)
     total.mean().backward()
     split_total, split_losses = SideBySide(split, threads)(batch)
@@ -44,8 +49,7 @@ def test_losses_and_gradients_are_those_of_the_whole_batch(batch, threads):
     expected, found = gradients(whole), gradients(split)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        # Parts have so few tiles that other kernels serve the coarse levels: rounding, which the network magnifies.
-        assert (found[name] - gradient).norm() < 2e-3 * gradient.norm() + 1e-6, name
+        assert (found[name] - gradient).norm() < tolerance * gradient.norm() + 1e-6, name
 
 
 def test_what_is_not_trained_gets_no_gradient(batch):
