@@ -4,8 +4,6 @@ import copy
 import logging
 import math
 import multiprocessing
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -37,6 +35,7 @@ from uprnet.training.preparation import (
 from uprnet.training.sample import Batch, PackedBatch, collate
 from uprnet.training.schedule import average_decay, learning_rate
 from uprnet.training.side_by_side import SideBySide
+from uprnet.training.stop_signals import StopSignals
 from uprnet.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ class _Run:
             else None
         )
         batches = iter(self._loader(first))
-        with journal or nullcontext(), _StopSignals(self):
+        with journal or nullcontext(), StopSignals(self._stop, is_alone=accelerator.num_processes == 1):
             began = time.monotonic()
             for step in range(first, config.optimizer.steps):
                 self._step(step, batches)
@@ -174,6 +173,10 @@ class _Run:
         accelerator.wait_for_everyone()
         counters = self.counters
         return TrainingResult(counters.step, counters.score, counters.bad_steps, counters.skipped_samples)
+
+    def _stop(self) -> None:
+        """End after the step that is under way."""
+        self.stopping = True
 
     def _step(self, step: int, batches: Iterator[PackedBatch]) -> None:
         """Compute gradients over all parts of this process's share, and move the weights."""
@@ -320,28 +323,6 @@ class _Run:
             generator=torch.Generator(),  # the loader's own draws shall not move the run's random state
             multiprocessing_context="fork" if workers and can_fork else None,
         )
-
-
-class _StopSignals:
-    """While it is entered, Ctrl-C and SIGTERM let the step end and a checkpoint be written."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        def stop(number: int, _: object) -> None:
-            self._run.stopping = True
-            signal.signal(number, self._previous[number])  # a second one ends at once
-
-        # Several processes must leave together: there the launcher's own handling stays.
-        if self._run.accelerator.num_processes == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, stop)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 def _next(batches: Iterator[PackedBatch]) -> PackedBatch:

@@ -2,21 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from uprnet.training.layers import MAX_BEND, Array, Bend, Course, Layer
 from uprnet.training.sample import Flow, Image, Sample
 from uprnet.training.shapes import draw_mask
 from uprnet.training.textures import Textures
 
-Array = NDArray[np.float32]
-
 _BLUR_STEPS = 5  # renderings averaged into one motion-blurred frame
-_SOLVER_STEPS = 5  # fixed-point steps; each shrinks the error by _MAX_BEND or more
-_MAX_BEND = 0.15  # largest derivative of the non-rigid displacement
 
 
 @dataclass(frozen=True)
@@ -105,10 +101,10 @@ class SyntheticMotion:
         img0, img1 = self._degrade(img0, img1, rng)
         return Sample(img0, img1, target, t, _flow(layers, 0.0, 1.0, size), _flow(layers, 1.0, 0.0, size))
 
-    def _draw_layers(self, size: int, rng: np.random.Generator, motion_scale: float) -> "list[_Layer]":
+    def _draw_layers(self, size: int, rng: np.random.Generator, motion_scale: float) -> list[Layer]:
         background = self._textures.draw((size * 3 // 2, size * 3 // 2), rng)
         camera = self._draw_path(size, rng, motion_scale, np.zeros(2))
-        layers = [_Layer(background, None, camera, self._draw_bend(size, rng, motion_scale))]
+        layers = [Layer(background, None, camera, self._draw_bend(size, rng, motion_scale))]
         for _ in range(int(rng.integers(0, self.config.max_layers + 1))):
             side = max(8, int(size * rng.uniform(0.12, 0.75)))
             # Half of the things move with the camera and a little on their own; the others go their own way.
@@ -120,19 +116,17 @@ class SyntheticMotion:
                 texture = np.asarray(cv2.resize(texture, mask.shape[::-1]), dtype=np.uint8)
             bend = self._draw_bend(side, rng, motion_scale)
             opacity: Array = mask.astype(np.float32) / np.float32(255)
-            layers.append(_Layer(texture, opacity, path, bend))
+            layers.append(Layer(texture, opacity, path, bend))
         return layers
 
-    def _draw_path(
-        self, size: int, rng: np.random.Generator, motion_scale: float, base: NDArray[np.float64]
-    ) -> "_Path":
+    def _draw_path(self, size: int, rng: np.random.Generator, motion_scale: float, base: NDArray[np.float64]) -> Course:
         config = self.config
         length = min(rng.exponential(config.mean_motion) * motion_scale, config.max_motion * size)
         heading = rng.uniform(0, 2 * np.pi)
         own = length * np.array([np.cos(heading), np.sin(heading)])
         translation = base + own
         translation *= min(1.0, config.max_motion * size / max(float(np.hypot(*translation)), 1e-6))
-        return _Path(
+        return Course(
             middle=rng.uniform(0.05, 0.95, 2) * size,
             translation=translation,
             angle=rng.uniform(-np.pi, np.pi) if rng.random() < 0.5 else 0.0,
@@ -142,12 +136,12 @@ class SyntheticMotion:
             acceleration=rng.uniform(-1, 1) * config.acceleration,
         )
 
-    def _draw_bend(self, size: int, rng: np.random.Generator, motion_scale: float) -> "_Bend | None":
+    def _draw_bend(self, size: int, rng: np.random.Generator, motion_scale: float) -> Bend | None:
         if rng.random() >= self.config.bend:
             return None
         waves = rng.uniform(0.5, 2.0, (2, 2)) * rng.choice((-1, 1), (2, 2)) * 2 * np.pi / size
-        amplitude = rng.uniform(0, _MAX_BEND, 2) * min(motion_scale, 1.0) / np.abs(waves).sum(axis=1)
-        return _Bend(waves.astype(np.float32), rng.uniform(0, 2 * np.pi, 2), amplitude)
+        amplitude = rng.uniform(0, MAX_BEND, 2) * min(motion_scale, 1.0) / np.abs(waves).sum(axis=1)
+        return Bend(waves.astype(np.float32), rng.uniform(0, 2 * np.pi, 2), amplitude)
 
     def _degrade(self, img0: Image, img1: Image, rng: np.random.Generator) -> tuple[Image, Image]:
         """Noise and compression on the inputs alone: the target stays clean."""
@@ -162,156 +156,7 @@ class SyntheticMotion:
         return img0, img1
 
 
-@dataclass(frozen=True)
-class _Path:
-    """Where a layer is at each time: its middle, turned and scaled about itself."""
-
-    middle: NDArray[np.float64]  # of the layer at time 0.5, canvas pixels
-    translation: NDArray[np.float64]  # from time 0 to 1, canvas pixels
-    angle: float
-    rotation: float
-    log_scale: float
-    zoom: float
-    acceleration: float
-
-    def matrix(self, time: float, texture_middle: tuple[float, float]) -> NDArray[np.float64]:
-        """Map texture to canvas, ``(2, 3)``, for points ``(x, y, 1)``."""
-        # 0 at time 0, 1 at time 1, faster at one end than at the other.
-        travelled = time + self.acceleration * time * (time - 1)
-        angle = self.angle + self.rotation * travelled
-        scale = np.exp(self.log_scale + self.zoom * travelled)
-        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        middle = self.middle + self.translation * (travelled - 0.5)
-        return np.column_stack((turn, middle - turn @ np.array(texture_middle)))
-
-
-@dataclass(frozen=True)
-class _Bend:
-    """Smooth displacement of texture points, ``amplitude * sin(waves @ point + phase)``, that grows with time."""
-
-    waves: Array
-    phase: NDArray[np.float64]
-    amplitude: NDArray[np.float64]
-
-    def displacement(self, points: Array) -> Array:
-        """Displacement at time 1 of ``(2, H, W)`` texture points, like them."""
-        result = np.empty_like(points)
-        for axis in (0, 1):
-            argument = self.waves[axis, 0] * points[0] + self.waves[axis, 1] * points[1]
-            result[axis] = np.float32(self.amplitude[axis]) * np.sin(argument + np.float32(self.phase[axis]))
-        return result
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A texture, its mask (None for the background, which is everywhere) and how both move."""
-
-    texture: Image
-    mask: Array | None
-    path: _Path
-    bend: _Bend | None
-
-    def matrix(self, time: float) -> NDArray[np.float64]:
-        height, width = self.texture.shape[:2]
-        return self.path.matrix(time, ((width - 1) / 2, (height - 1) / 2))
-
-    def window(self, time: float, size: int) -> "_Window":
-        """The part of the canvas in which the layer may be seen."""
-        if self.mask is None:
-            return _Window(0, 0, size, size)
-        matrix = self.matrix(time)
-        bent = np.zeros(2) if self.bend is None else np.abs(time * self.bend.amplitude)
-        middle = (np.array(self.texture.shape[1::-1]) - 1) / 2
-        centre = matrix @ (*middle, 1)
-        reach = np.abs(matrix[:, :2]) @ (middle + bent) + 1  # beyond the edge opacity fades within a pixel
-        left, top = np.clip(np.floor(centre - reach), 0, size).astype(int).tolist()
-        right, bottom = np.clip(np.ceil(centre + reach) + 1, 0, size).astype(int).tolist()
-        return _Window(top, left, bottom, right)
-
-    def _backward(self, time: float, window: "_Window") -> NDArray[np.float64]:
-        """Map pixels of a window to texture points, ``(2, 3)``, as if nothing were bent."""
-        matrix = self.matrix(time)
-        inverse = np.asarray(np.linalg.inv(matrix[:, :2]), dtype=np.float64)
-        return np.column_stack((inverse, inverse @ (np.array((window.left, window.top)) - matrix[:, 2])))
-
-    def _texture_points(self, time: float, window: "_Window") -> Array:
-        """The texture point seen at each pixel of a window, ``(2, height, width)``."""
-        points = _affine_grid(self._backward(time, window), window)
-        if self.bend is None or time == 0:
-            return points
-        rigid = points
-        for _ in range(_SOLVER_STEPS):  # u + time * d(u) = rigid has one solution, as d is a contraction
-            points = rigid - np.float32(time) * self.bend.displacement(points)
-        return points
-
-    def picture(self, time: float, window: "_Window") -> Image:
-        """Colours in a window, ``(height, width, 3)``; mirrored at the edges of the texture."""
-        return np.asarray(
-            self._warp(self.texture, time, window, cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101), dtype=np.uint8
-        )
-
-    def opacity(self, time: float, window: "_Window") -> Array | None:
-        """Opacity in a window, ``(height, width)``; None for the background."""
-        if self.mask is None:
-            return None
-        return np.asarray(self._warp(self.mask, time, window, cv2.INTER_LINEAR, cv2.BORDER_CONSTANT), dtype=np.float32)
-
-    def _warp(self, plane: Image | Array, time: float, window: "_Window", interpolation: int, border: int) -> object:
-        if self.bend is None:
-            # Fast path: OpenCV makes the same grid itself.
-            backward, flags = self._backward(time, window), interpolation | cv2.WARP_INVERSE_MAP
-            return cv2.warpAffine(plane, backward, (window.width, window.height), flags=flags, borderMode=border)
-        x, y = self._texture_points(time, window)
-        return cv2.remap(plane, x, y, interpolation, borderMode=border)
-
-    def flow(self, start: float, end: float, window: "_Window") -> Array:
-        """Displacement of each pixel of a window, as if the layer covered all of it: ``(2, height, width)``."""
-        points = self._texture_points(start, window)
-        moved = points
-        if self.bend is not None and end != 0:
-            moved = points + np.float32(end) * self.bend.displacement(points)
-        matrix = self.matrix(end).astype(np.float32)
-        x = matrix[0, 0] * moved[0] + matrix[0, 1] * moved[1] + matrix[0, 2]
-        y = matrix[1, 0] * moved[0] + matrix[1, 1] * moved[1] + matrix[1, 2]
-        x -= np.arange(window.left, window.right, dtype=np.float32)
-        y -= np.arange(window.top, window.bottom, dtype=np.float32)[:, None]
-        return np.stack((x, y))
-
-
-class _Window(NamedTuple):
-    """A part of the canvas, in pixels; ``bottom`` and ``right`` are the first beyond it."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def is_empty(self) -> bool:
-        return self.height <= 0 or self.width <= 0
-
-    @property
-    def place(self) -> tuple[slice, slice]:
-        """Rows and columns of the canvas."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-
-def _affine_grid(backward: NDArray[np.float64], window: _Window) -> Array:
-    """``backward @ (x, y, 1)`` for every pixel, counted from the corner of the window: ``(2, height, width)``."""
-    columns, rows = np.arange(window.width), np.arange(window.height)[:, None]
-    grid = backward[:, 0, None, None] * columns + (backward[:, 1, None, None] * rows + backward[:, 2, None, None])
-    return grid.astype(np.float32)
-
-
-def _compose(layers: list[_Layer], time: float, size: int) -> Array:
+def _compose(layers: list[Layer], time: float, size: int) -> Array:
     """The scene at one instant, ``(size, size, 3)``, 0 to 255."""
     canvas: Array = layers[0].picture(time, layers[0].window(time, size)).astype(np.float32)
     for layer in layers[1:]:
@@ -323,7 +168,7 @@ def _compose(layers: list[_Layer], time: float, size: int) -> Array:
     return canvas
 
 
-def _expose(layers: list[_Layer], time: float, size: int, shutter: float) -> Array:
+def _expose(layers: list[Layer], time: float, size: int, shutter: float) -> Array:
     """The scene as a camera sees it whose shutter is open for ``shutter`` of the distance between the frames."""
     if shutter == 0:
         return _compose(layers, time, size)
@@ -335,7 +180,7 @@ def _expose(layers: list[_Layer], time: float, size: int, shutter: float) -> Arr
     return mean
 
 
-def _flow(layers: list[_Layer], start: float, end: float, size: int) -> Flow:
+def _flow(layers: list[Layer], start: float, end: float, size: int) -> Flow:
     """Flow of the front-most layer at each pixel, ``(size, size, 2)``."""
     flow = layers[0].flow(start, end, layers[0].window(start, size))
     for layer in layers[1:]:
