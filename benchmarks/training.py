@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{arguments.model}, {arguments.engine}, {size}, {arguments.threads} threads")
     print(f"forward convolutions alone   {convolutions:7.3f} s")
     print(f"training step                {whole:7.3f} s   {whole / convolutions:.2f} x the convolutions")
-    print(f"custom operators' backward   {share:7.1%} of the step")
+    print(f"custom operators' backward   {share:7.1%} of the step, on one thread")
     loader_data = read_recipe(arguments.recipe).data if arguments.recipe else data
     print(f"step takes                   {arguments.batch / whole:7.1f} samples/s")
     print(f"one loader worker makes      {loader_speed(loader_data):7.1f} samples/s")
