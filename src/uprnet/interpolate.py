@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -30,6 +31,7 @@ from uprnet.network.config import Engine, Precision, default_num_levels, default
 from uprnet.network.memory import Work, choose_plan, parse_memory
 from uprnet.network.model import Features, Motion, Synthesis, UPRNet
 from uprnet.network.ops import splat_average
+from uprnet.network.ops.cpu import threads_of_our_own
 from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
 from uprnet.network.weights import load_model
@@ -164,6 +166,10 @@ class Interpolator:
             self._plans[work] = choose_plan(work, self.memory, self.device)
         return self._plans[work]
 
+    def _threads(self) -> AbstractContextManager[None]:
+        """Give threads to those that gain most from them: the engine's kernels, or torch's operators."""
+        return threads_of_our_own() if self.engine == "numba" else nullcontext()
+
     @property
     def identity(self) -> str:
         """What decides the frames: the weights, where they run, how; equal for interpolators that make the same."""
@@ -196,8 +202,9 @@ class Pair:
         between = [t for t in times if t not in (0, 1)]
         at_once = self._times_at_once() if len(between) > 1 else 1
         groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
-        made = iter([frame for group in groups for frame in self._start(group)])
-        return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
+        with self._interpolator._threads():
+            made = iter([frame for group in groups for frame in self._start(group)])
+            return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
 
     def _times_at_once(self) -> int:
         """Return how many frames are made at once: more than one only of single images without alpha.
@@ -231,13 +238,14 @@ class Pair:
         Several times, ``(N,)``, of single images give ``N`` results side by side in the batch. Without details, masks
         and so on may have no channels: at 8K they take more than a gigabyte.
         """
-        known = self._estimate()
-        if isinstance(t, Tensor):
-            count = len(t)
-            known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), known)
-            t = t.to(self._interpolator.device)
-        network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
-        synthesis = network.synthesize(*known, t)
+        with self._interpolator._threads():
+            known = self._estimate()
+            if isinstance(t, Tensor):
+                count = len(t)
+                known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), known)
+                t = t.to(self._interpolator.device)
+            network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
+            synthesis = network.synthesize(*known, t)
         height, width = size_of(self._images[0])
         frame, merged, residual, mask0, mask1 = (part[..., :height, :width] for part in synthesis[:5])
         return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
@@ -246,7 +254,8 @@ class Pair:
     def flow(self) -> tuple[Tensor, Tensor]:
         """Return ``flow_01`` and ``flow_10``, ``(B, 2, H, W)`` each, ``(dx, dy)`` in pixels of the images."""
         height, width = size_of(self._images[0])
-        flow_01, flow_10 = self._estimate()[2].full_resolution()
+        with self._interpolator._threads():
+            flow_01, flow_10 = self._estimate()[2].full_resolution()
         return flow_01[..., :height, :width], flow_10[..., :height, :width]
 
     @torch.inference_mode()

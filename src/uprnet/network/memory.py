@@ -17,6 +17,7 @@ import torch
 from uprnet.errors import InvalidInputError
 from uprnet.network.config import Engine
 from uprnet.network.model import FLOW_STRIDE, encoded_levels
+from uprnet.network.ops.cpu import num_threads
 from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 from uprnet.network.striping import ENCODER_HALO, ESTIMATOR_SHARE, ROW_MULTIPLE, SYNTHESIS_HALO, Plan
 
@@ -99,7 +100,7 @@ def parse_memory(memory: str | int) -> int:
 
 def peak_memory(work: Work, plan: Plan) -> int:
     """Estimate the bytes that a pair takes beyond the loaded network and the images themselves, at its peak."""
-    c, threads = work.base_channels, torch.get_num_threads()
+    c, threads = work.base_channels, num_threads()
     features, c2 = 3 + c + 2 * c / 4 + 4 * c / 16, 4 * c / 16  # numbers per pixel of a level
     pixels = work.batch * work.height * work.width
     kept = 0.0

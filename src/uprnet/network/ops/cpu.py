@@ -8,15 +8,19 @@ is the same from run to run and for any number of threads.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
 from numba import typeof
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from uprnet.network.ops import cpu_kernels as kernels
@@ -35,10 +39,44 @@ Job = TypeVar("Job")
 #: Kernels that are compiled, with the types they are compiled for.
 _compiled: set[tuple[object, torch.dtype]] = set()
 
+_local = threading.local()
+
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="uprnet-ops")
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
+
+
+@contextmanager
+def threads_of_our_own() -> Iterator[None]:
+    """Let the kernels here have all threads, and torch's own operators, in this thread of Python, one.
+
+    After each of torch's operators its threads spin for milliseconds, on the cores that the kernels need: a frame that
+    is made by kernels of ours takes a quarter longer. Where they are told to sleep (``OMP_WAIT_POLICY``, which the
+    command line sets before torch is loaded), they stay. Nothing changes for other threads of Python.
+    """
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" or num_threads() == 1:
+        yield
+        return
+    before = getattr(_local, "threads", None)
+    threads = num_threads()
+    with _openmp().limit(limits=1):
+        _local.threads = threads
+        try:
+            yield
+        finally:
+            _local.threads = before
+
+
+def num_threads() -> int:
+    """Return how many threads the kernels may use: as many as torch may, or might before `threads_of_our_own`."""
+    threads: int | None = getattr(_local, "threads", None)
+    return threads or torch.get_num_threads()
 
 
 def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
@@ -53,7 +91,7 @@ def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
                 return
             work(job)
 
-    threads = min(torch.get_num_threads(), len(waiting))
+    threads = min(num_threads(), len(waiting))
     helpers = [_pool(threads).submit(help_out) for _ in range(threads - 1)]
     help_out()
     for helper in helpers:
@@ -73,7 +111,7 @@ def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once:
         for row in range(first, end, step):
             kernel(*arrays, row, min(row + step, end))
 
-    threads = 1 if work < _SINGLE_THREAD_WORK else min(torch.get_num_threads(), rows)
+    threads = 1 if work < _SINGLE_THREAD_WORK else min(num_threads(), rows)
     edges = [rows * i // threads for i in range(threads + 1)]
     jobs = [_pool(threads).submit(run, first, end) for first, end in pairwise(edges[1:])]
     run(edges[0], edges[1])

@@ -1,0 +1,71 @@
+"""Who has the threads while frames are made: kernels that do not share them with torch's waiting ones."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from uprnet import Interpolator
+from uprnet.network.ops import cpu
+from uprnet.network.ops.cpu import num_threads, threads_of_our_own
+
+
+@pytest.fixture(autouse=True)
+def three_threads_that_spin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_kernels_keep_their_threads_and_torch_has_one():
+    with threads_of_our_own():
+        assert (num_threads(), torch.get_num_threads()) == (3, 1)
+        with threads_of_our_own():
+            assert (num_threads(), torch.get_num_threads()) == (3, 1)
+        assert (num_threads(), torch.get_num_threads()) == (3, 1)
+    assert (num_threads(), torch.get_num_threads()) == (3, 3)
+
+
+def test_an_error_gives_torch_its_threads_back():
+    with pytest.raises(MemoryError), threads_of_our_own():
+        raise MemoryError
+    assert (num_threads(), torch.get_num_threads()) == (3, 3)
+
+
+def test_other_threads_of_python_notice_nothing():
+    seen = []
+    with threads_of_our_own():
+        other = threading.Thread(target=lambda: seen.append((num_threads(), torch.get_num_threads())))
+        other.start()
+        other.join()
+    assert seen == [(3, 3)]
+
+
+def test_nothing_changes_where_waiting_threads_sleep(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    with threads_of_our_own():
+        assert (num_threads(), torch.get_num_threads()) == (3, 3)
+
+
+@pytest.mark.parametrize(("engine", "expected"), [("numba", {(3, 1)}), ("torch", {(3, 3)})])
+def test_frames_are_made_with_the_threads_where_the_engine_needs_them(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, expected: set[tuple[int, int]]
+):
+    seen = set()
+    splat = cpu._splat_now
+
+    def watched(source: torch.Tensor, flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.add((num_threads(), torch.get_num_threads()))
+        return splat(source, flow)
+
+    monkeypatch.setattr(cpu, "_splat_now", watched)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Interpolator("small", "cpu", engine=engine)(image, image)
+    assert seen == expected
+    assert torch.get_num_threads() == 3
