@@ -53,6 +53,19 @@ def test_the_target_is_where_t_says():
     assert np.median(np.abs(fetched.astype(float) - scene.img0)[inside]) < 3
 
 
+def test_fast_layers_are_small_and_go_far():
+    config = SyntheticConfig(fast=1.0, mean_motion=1e-3, rotation=0, zoom=0, bend=0, max_layers=1, **CLEAN)
+    generator = SyntheticMotion(config)
+    lengths = []
+    for seed in range(40):
+        length = np.linalg.norm(generator.sample(96, np.random.default_rng(seed)).flow_01, axis=2)
+        assert (length > 1).mean() < 0.1  # of the picture; the rest lies still
+        lengths.append(length.max())
+    assert max(lengths) > 24
+    assert max(lengths) <= 96 / 3 + 0.1
+    assert sum(4 < length < 28 for length in lengths) > 10  # not all as far as they may
+
+
 def test_equal_generators_give_equal_scenes_and_others_do_not():
     generator = SyntheticMotion(SyntheticConfig())
     first, second, third = (generator.sample(64, np.random.default_rng(seed)) for seed in (7, 7, 8))

@@ -13,6 +13,8 @@ from uprnet.training.shapes import draw_mask
 from uprnet.training.textures import Textures
 
 _BLUR_STEPS = 5  # renderings averaged into one motion-blurred frame
+_SIDES = (0.12, 0.75)  # of foreground layers, as shares of the frame's side
+_FAST_SIDES = (0.08, 0.25)  # of those that are small and fast
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class SyntheticConfig:
         photos: Folder of photos that textures are cut from; empty for procedural texture.
         mean_motion: Mean length of a layer's translation from frame 0 to 1, in pixels (exponential).
         max_motion: Longest translation, as a share of the frame's side.
+        fast: Share of foreground layers that are small and go far, like a ball: as far as anything up to ``max_motion``.
         max_layers: Most foreground layers in a scene; the number is uniform from 0.
         rotation: Deviation of a layer's rotation between the frames, in degrees.
         zoom: Deviation of the logarithm of a layer's change of size.
@@ -40,6 +43,7 @@ class SyntheticConfig:
     photos: str = ""
     mean_motion: float = 8.0
     max_motion: float = 1 / 3
+    fast: float = 0.0
     max_layers: int = 5
     rotation: float = 4.0
     zoom: float = 0.04
@@ -106,10 +110,11 @@ class SyntheticMotion:
         camera = self._draw_path(size, rng, motion_scale, np.zeros(2))
         layers = [Layer(background, None, camera, self._draw_bend(size, rng, motion_scale))]
         for _ in range(int(rng.integers(0, self.config.max_layers + 1))):
-            side = max(8, int(size * rng.uniform(0.12, 0.75)))
+            is_fast = self.config.fast > 0 and rng.random() < self.config.fast
+            side = max(8, int(size * rng.uniform(*(_FAST_SIDES if is_fast else _SIDES))))
             # Half of the things move with the camera and a little on their own; the others go their own way.
             base = camera.translation if rng.random() < 0.5 else np.zeros(2)
-            path = self._draw_path(size, rng, motion_scale, base)
+            path = self._draw_path(size, rng, motion_scale, base, is_fast)
             mask = draw_mask(side, rng)
             texture = self._textures.draw((side, side), rng)
             if texture.shape[:2] != mask.shape:
@@ -119,9 +124,17 @@ class SyntheticMotion:
             layers.append(Layer(texture, opacity, path, bend))
         return layers
 
-    def _draw_path(self, size: int, rng: np.random.Generator, motion_scale: float, base: NDArray[np.float64]) -> Course:
+    def _draw_path(
+        self,
+        size: int,
+        rng: np.random.Generator,
+        motion_scale: float,
+        base: NDArray[np.float64],
+        is_fast: bool = False,
+    ) -> Course:
         config = self.config
-        length = min(rng.exponential(config.mean_motion) * motion_scale, config.max_motion * size)
+        drawn = rng.uniform(0, config.max_motion * size) if is_fast else rng.exponential(config.mean_motion)
+        length = min(drawn * motion_scale, config.max_motion * size)
         heading = rng.uniform(0, 2 * np.pi)
         own = length * np.array([np.cos(heading), np.sin(heading)])
         translation = base + own
