@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,24 @@ def test_nothing_changes_where_waiting_threads_sleep(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     with threads_of_our_own():
         assert (num_threads(), torch.get_num_threads()) == (3, 3)
+
+
+def test_nobody_works_on_once_the_caller_was_interrupted():
+    """What is left would write to memory that the caller is about to free."""
+    done = []
+
+    def work(job: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+        done.append(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        cpu.share_out(work, range(100))
+    seen = list(done)
+    time.sleep(0.2)
+    assert done == seen
+    assert len(done) < 98
 
 
 @pytest.mark.parametrize(("engine", "expected"), [("numba", {(3, 1)}), ("torch", {(3, 3)})])

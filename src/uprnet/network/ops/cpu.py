@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
@@ -93,7 +93,11 @@ def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
 
     threads = min(num_threads(), len(waiting))
     helpers = [_pool(threads).submit(help_out) for _ in range(threads - 1)]
-    help_out()
+    try:
+        help_out()
+    finally:  # whatever was raised, Ctrl-C, too: nobody may go on writing to memory that the caller frees now
+        waiting.clear()
+        wait(helpers)
     for helper in helpers:
         helper.result()
 
@@ -113,10 +117,7 @@ def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once:
 
     threads = 1 if work < _SINGLE_THREAD_WORK else min(num_threads(), rows)
     edges = [rows * i // threads for i in range(threads + 1)]
-    jobs = [_pool(threads).submit(run, first, end) for first, end in pairwise(edges[1:])]
-    run(edges[0], edges[1])
-    for job in jobs:
-        job.result()
+    share_out(lambda edge: run(*edge), pairwise(edges))
 
 
 def _rows(tensor: Tensor) -> Tensor:
