@@ -261,6 +261,17 @@ def test_a_checkpoint_of_another_size_is_refused(tiny):
         train(tiny(1, network=NetworkConfig(size="base")), resume=True)
 
 
+def test_other_parameters_than_those_of_the_checkpoint_are_refused(tiny):
+    train(tiny(1))
+    with pytest.raises(TrainingError, match="a run can only go on if the same parameters are trained"):
+        train(tiny(2, loss=LossConfig(flow=1.0, flow_only=True)), resume=True)
+
+
+def test_half_precision_that_the_cpu_has_not_is_refused(tiny):
+    with pytest.raises(TrainingError, match="precision fp16 needs a GPU"):
+        train(tiny(1, compute=ComputeConfig(device="cpu", precision="fp16")))
+
+
 def test_starting_weights_of_another_size_are_refused(tiny):
     with pytest.raises(TrainingError, match="must be of size base, small is small"):
         train(tiny(1, network=NetworkConfig(size="base", start="small")))

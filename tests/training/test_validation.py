@@ -33,6 +33,13 @@ def test_a_trained_network_is_measured_as_better_than_blending():
     assert found.sheet.shape == (4 * 64, 5 * 64, 3)
 
 
+def test_small_samples_have_the_levels_of_training():
+    """By the rule for images a sample of 64 pixels has one level, which cannot find motion of 20 pixels."""
+    data = replace(SYNTHETIC, synthetic=SyntheticConfig(weight=1.0, max_layers=0, mean_motion=20, rotation=0, bend=0))
+    few, many = (Validator(data, 6, 64, num_levels)(load_model("small"), CPU).values for num_levels in (1, 3))
+    assert many["synthetic/flow_error"] < few["synthetic/flow_error"] - 1
+
+
 def test_given_triplets_of_odd_size_are_padded_and_cropped(tmp_path, write_image, frames):
     for index, image in enumerate(frames(3, (45, 61), (1, 1)), start=1):
         write_image(tmp_path / "a" / f"im{index}.png", image)

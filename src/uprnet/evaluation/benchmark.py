@@ -15,7 +15,8 @@ import torch
 from uprnet import __version__
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.layouts import BENCHMARKS, Benchmark, Protocol, choose, find_items
-from uprnet.evaluation.loop import METRICS, OURS, FrameResult, evaluate, metric_device, network_methods
+from uprnet.evaluation.loop import METRICS, OURS, FrameResult, evaluate, network_methods
+from uprnet.evaluation.metrics import metric_device
 from uprnet.evaluation.perceptual import lpips_metric
 from uprnet.evaluation.processes import joined
 from uprnet.evaluation.progress import BenchmarkProgress, Counter

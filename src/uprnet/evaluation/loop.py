@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from uprnet.errors import InvalidInputError
-from uprnet.evaluation.metrics import interpolation_error, psnr, psnr_rounded, ssim
+from uprnet.evaluation.metrics import interpolation_error, metric_device, psnr, psnr_rounded, ssim
 from uprnet.evaluation.samples import Sample, as_tensor
 from uprnet.interpolate import Interpolator
 
@@ -94,11 +94,6 @@ def network_methods(interpolator: Interpolator, with_flips: bool = False) -> dic
     if with_flips:
         methods[OURS_FLIPPED] = flipped
     return methods
-
-
-def metric_device(device: torch.device) -> torch.device:
-    """Return where frames of ``device`` are measured: MPS has no float64, which the metrics need."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _batches(samples: Iterable[Sample], batch_size: int) -> Iterator[list[Sample]]:

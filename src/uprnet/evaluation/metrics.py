@@ -18,6 +18,11 @@ SSIM_C2 = 0.03**2  # stabilises the contrast term at a range of 1 (Wang et al. 2
 SSIM_STRIP = 64  # rows computed at once, so that a 4K pair stays far below 2 GiB
 
 
+def metric_device(device: torch.device) -> torch.device:
+    """Return where frames of ``device`` are measured: MPS has no float64, which the metrics need."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def psnr(img_t: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, in decibel.
 

@@ -244,11 +244,12 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
 
         def frames(count: int, is_known: bool) -> Callable[[], object]:
             def run() -> None:
-                features0 = known if is_known else used.encode(img0, levels, skip)
-                features1 = used.encode(img1, levels, skip)
-                motion = used.estimate_motion(features0, features1)
-                for k in range(1, count + 1):
-                    used.synthesize(features0, features1, motion, k / (count + 1))
+                with interpolator._threads():
+                    features0 = known if is_known else used.encode(img0, levels, skip)
+                    features1 = used.encode(img1, levels, skip)
+                    motion = used.estimate_motion(features0, features1)
+                    for k in range(1, count + 1):
+                        used.synthesize(features0, features1, motion, k / (count + 1))
 
             return run
 

@@ -151,7 +151,8 @@ class _Run:
         validator = None
         if accelerator.is_main_process and config.validation.every:
             given = Path(config.validation.triplets) if config.validation.triplets else None
-            validator = Validator(config.data, config.validation.samples, config.validation.crop, given)
+            samples, crop = config.validation.samples, config.validation.crop
+            validator = Validator(config.data, samples, crop, config.network.num_levels, given)
         if accelerator.is_main_process:
             _write_text(Path(config.run) / "recipe.toml", write_recipe(config))
         first = self.counters.step
@@ -183,7 +184,7 @@ class _Run:
         optimizer, accelerator = self.config.optimizer, self.accelerator
         rate = learning_rate(step, optimizer)
         for group in self.adam.param_groups:
-            group["lr"] = rate
+            group["lr"], group["weight_decay"] = rate, optimizer.weight_decay  # as in the recipe, also after resuming
         measured: dict[str, Tensor] = {}
         skipped = torch.zeros((), device=accelerator.device)
         for part in range(optimizer.accumulate):
@@ -300,7 +301,13 @@ class _Run:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.ema.load_state_dict(saved["ema"])
-        self.adam.load_state_dict(saved["optimizer"])
+        try:
+            self.adam.load_state_dict(saved["optimizer"])
+        except ValueError as error:
+            raise TrainingError(
+                "a run can only go on if the same parameters are trained, got other losses than those of its "
+                "checkpoints; take another folder, with network.start = its last.safetensors"
+            ) from error
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.counters = _Counters(**saved["counters"])

@@ -58,7 +58,10 @@ def open_accelerator(config: TrainingConfig) -> Any:
     if config.compute.device not in ("auto", "cpu"):
         raise TrainingError(f"compute.device must be auto or cpu, got {config.compute.device!r}")
     AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
-    return Accelerator(mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu")
+    accelerator = Accelerator(mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu")
+    if config.compute.precision == "fp16" and accelerator.device.type == "cpu":
+        raise TrainingError("compute.precision fp16 needs a GPU, got the CPU; take no, or bf16 where it is fast")
+    return accelerator
 
 
 def uses_winograd(compute: ComputeConfig, device: torch.device) -> bool:

@@ -26,7 +26,7 @@ class SyntheticConfig:
         photos: Folder of photos that textures are cut from; empty for procedural texture.
         mean_motion: Mean length of a layer's translation from frame 0 to 1, in pixels (exponential).
         max_motion: Longest translation, as a share of the frame's side.
-        fast: Share of foreground layers that are small and go far, like a ball: as far as anything up to ``max_motion``.
+        fast: Share of foreground layers that are small and go far, like a ball: up to ``max_motion``.
         max_layers: Most foreground layers in a scene; the number is uniform from 0.
         rotation: Deviation of a layer's rotation between the frames, in degrees.
         zoom: Deviation of the logarithm of a layer's change of size.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from uprnet.errors import MediaError, TrainingError
-from uprnet.evaluation.metrics import end_point_error, psnr, ssim
+from uprnet.evaluation.metrics import end_point_error, metric_device, psnr, ssim
 from uprnet.network.config import default_num_levels, size_multiple
 from uprnet.network.model import UPRNet
 from uprnet.training.augmentation import AugmentationConfig
@@ -47,13 +47,17 @@ class Validator:
         data: The sources of training; their held-out parts are used.
         samples: Samples of each source.
         crop: Side of the samples, in pixels.
+        num_levels: Levels of the pyramid, at least: small samples have no more than those that the network trains with.
         triplets: Folder of folders with ``im1.png``, ``im2.png``, ``im3.png`` to validate on as well; or None.
 
     Raises:
         TrainingError: If there is nothing to validate on.
     """
 
-    def __init__(self, data: DataConfig, samples: int, crop: int, triplets: Path | None = None) -> None:
+    def __init__(
+        self, data: DataConfig, samples: int, crop: int, num_levels: int = 3, triplets: Path | None = None
+    ) -> None:
+        self.num_levels = num_levels
         self.sets: dict[str, list[Sample]] = {}
         for name in ("synthetic", "video", "triplets", "septuplets", "x4k"):
             if getattr(data, name).weight > 0:
@@ -104,7 +108,7 @@ class Validator:
         for name, samples in self.sets.items():
             found: dict[str, list[float]] = {"psnr": [], "ssim": [], "blend": [], "flow_error": []}
             for index, sample in enumerate(samples):
-                measured, row = _measure(model, sample, device)
+                measured, row = _measure(model, sample, device, self.num_levels)
                 for metric, value in measured.items():
                     found[metric].append(value)
                 if index < SHEET_ROWS and name != "given":
@@ -114,26 +118,28 @@ class Validator:
         return Validation(values, score, np.vstack(rows) if rows else np.zeros((1, 1, 3), dtype=np.uint8))
 
 
-def _measure(model: UPRNet, sample: Sample, device: torch.device) -> tuple[dict[str, float], Image]:
+def _measure(model: UPRNet, sample: Sample, device: torch.device, num_levels: int) -> tuple[dict[str, float], Image]:
     """Metrics of one sample and its row of pictures."""
     batch = collate([sample]).unpack(device)
     height, width = sample.img0.shape[:2]
-    levels = default_num_levels(height, width)
+    levels = max(num_levels, default_num_levels(height, width))
     multiple = size_multiple(levels)
     # Padding on the right and bottom with the constant 0.5, as the published protocol does.
     padding = (0, -width % multiple, 0, -height % multiple)
     img0, img1 = (torch.nn.functional.pad(image, padding, value=0.5) for image in (batch.img0, batch.img1))
     result = model(img0, img1, batch.t, levels)
-    frame = result.frame[:, :, :height, :width].float()
-    flow = torch.cat((result.flow_01, result.flow_10), dim=1)[:, :, :height, :width].float()
-    blend = torch.lerp(batch.img0, batch.img1, sample.t)
+    there = metric_device(device)
+    frame = result.frame[:, :, :height, :width].float().to(there)
+    flow = torch.cat((result.flow_01, result.flow_10), dim=1)[:, :, :height, :width].float().to(there)
+    blend, target = torch.lerp(batch.img0, batch.img1, sample.t).to(there), batch.target.to(there)
     values = {
-        "psnr": min(psnr(frame, batch.target).item(), PSNR_CAP),
-        "ssim": ssim(frame, batch.target).item(),
-        "blend": min(psnr(blend, batch.target).item(), PSNR_CAP),
+        "psnr": min(psnr(frame, target).item(), PSNR_CAP),
+        "ssim": ssim(frame, target).item(),
+        "blend": min(psnr(blend, target).item(), PSNR_CAP),
     }
     if sample.flow_01 is not None:
-        both = [end_point_error(flow[:, half], batch.flow[:, half]).item() for half in (slice(0, 2), slice(2, 4))]
+        true_flow = batch.flow.to(there)
+        both = [end_point_error(flow[:, half], true_flow[:, half]).item() for half in (slice(0, 2), slice(2, 4))]
         values["flow_error"] = sum(both) / 2
     picture = (frame[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().cpu().numpy()
     return values, prediction_row(sample, picture, flow[0, :2].permute(1, 2, 0).cpu().numpy())
