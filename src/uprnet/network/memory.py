@@ -191,7 +191,8 @@ def _most_of_free(device: torch.device) -> float:
 def free_memory(device: torch.device) -> int | None:
     """Return the bytes that a device has free; None if it does not say."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for new tensors
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type != "cpu":
         return None
     limits = [_memory_of_system(), _memory_of_container()]
