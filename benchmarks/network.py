@@ -1,7 +1,8 @@
 """Time one frame of the network against its convolutions alone: ``python benchmarks/network.py``.
 
-The convolutions of one run are recorded with their inputs, then replayed alone, by torch, in the same process; both are
-timed in turn. Run it as ``make benchmarks`` does, with ``OMP_WAIT_POLICY=PASSIVE``, which the command line sets, too.
+The convolutions of one run are recorded with the sizes of their inputs, then replayed alone, on noise, by torch, in the
+same process; both are timed in turn. Run it as ``make benchmarks`` does, with ``OMP_WAIT_POLICY=PASSIVE``, which the
+command line sets, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Print what weights can do beyond the public score: pure shifts, flow, other times than the middle, still pairs.
+"""Print what weights can do beyond the middle frame: pure shifts, flow, other times, still pairs.
 
     python benchmarks/weights.py --photos PHOTOS [--model base]
 

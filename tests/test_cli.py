@@ -96,6 +96,13 @@ def test_image_show(here: Path):
     assert read_image(here / "shown" / "sheet-1.png").pixels.shape[1] == 3 * 64
 
 
+def test_image_show_of_light_beyond_white(here: Path):
+    for name in ("a", "b"):
+        write_image(here / f"{name}.exr", read_image(here / f"{name}.png").pixels.astype(np.float32) / 40)
+    assert main(["image", "a.exr", "b.exr", "-o", "mid.exr", "--model", "small", "--show", "shown"]) == 0
+    assert read_image(here / "shown" / "sheet-1.png").pixels.shape[1] == 3 * 64
+
+
 @pytest.mark.parametrize("ending", [".png", ".tiff", ".webp", ".jpg"])
 def test_image_formats(here: Path, ending: str):
     assert main(f"image a.png b.png -o mid{ending} --model small".split()) == 0

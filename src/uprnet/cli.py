@@ -89,7 +89,7 @@ def image(
     network: Network = NetworkOptions(),  # noqa: B008 (it is frozen)
     overwrite: Overwrite = False,
 ) -> None:
-    """Make one or more images between two images: 8 or 16 bit PNG, TIFF, JPEG, WebP, with or without alpha.
+    """Make one or more images between two images: 8 or 16 bit PNG, TIFF, JPEG, WebP, or OpenEXR, with or without alpha.
 
     Args:
         img0: The image at time 0.

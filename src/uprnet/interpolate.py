@@ -62,17 +62,19 @@ class Interpolator:
             the fastest for the device, see `uprnet.engines`. Frames differ by less than 1e-4 from engine to engine.
         precision: Type of the convolutions: ``fp32``, ``fp16``, ``bf16``, or ``auto``, which is fp16 on CUDA devices
             with tensor cores and fp32 elsewhere. Flow, time and the blending of frames are float32 always.
-        memory: Memory that the work may take beyond the loaded network: bytes, or text such as ``4GiB``. By default
-            as much as is free. It decides how the work is cut, never the result.
+        memory: Memory that the work may take beyond the loaded network: bytes, or text such as ``4GiB``. By
+            default 80 % of what is free, and on a CPU much less where that costs little time. It decides how the work
+            is cut, never the result.
         compile: Compile the convolutions with `torch.compile`, and on CUDA record whole steps as graphs. The first
-            frame then takes minutes: worth it for long videos on a GPU.
+            frame then takes half a minute or more: worth it for long videos on a GPU.
         num_levels: Levels of the pyramid; by default as many as the size needs, see `default_num_levels`.
         skip_finest: Finest levels without motion estimation; by default as `default_skip_finest` says.
         padding: How images are filled up to a size that the network takes: ``replicate`` repeats the last row and
             column; ``constant`` puts grey there, as the reference does, which shows at edges that things move over.
 
     Raises:
-        InvalidInputError: If there is no such device, engine, precision or padding, or they do not go together.
+        InvalidInputError: If there is no such device, engine, precision or padding, ``memory`` is no size, or they do
+            not go together.
         MissingDependencyError: If the engine is not installed.
         WeightsError: If the weights cannot be read.
 

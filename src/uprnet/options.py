@@ -37,7 +37,7 @@ class NetworkOptions(ComputeOptions):
 
     Attributes:
         model: base (better), small (faster), or the path of a weights file.
-        compile: Compile the network first, which takes minutes: for long videos on a GPU.
+        compile: Compile the network first, which takes half a minute or more: for long videos on a GPU.
     """
 
     model: str = "base"

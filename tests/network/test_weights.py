@@ -23,6 +23,7 @@ def test_official_checkpoints_are_converted(official_file: Any, size: str, prefi
     model = load_model(official_file(size, prefix))
     assert model.config.size == OFFICIAL_SIZES[size]
     assert not model.training
+    assert read_metadata(official_file(size, prefix)) == {}
     official = official_state(size)
     first = model.state_dict()["encoder.stage0.0.weight"]
     assert torch.equal(first.flip(1), official["feat_pyramid.conv_stage0.0.weight"])

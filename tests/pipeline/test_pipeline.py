@@ -303,7 +303,8 @@ class TestImages:
 
     def test_one_time(self, tmp_path, blend):
         paths = self.pair(tmp_path, flat(10), flat(30))
-        assert interpolate_images(*paths, tmp_path / "m.png", interpolator=blend) == (tmp_path / "m.png",)
+        names = [str(path) for path in (*paths, tmp_path / "m.png")]
+        assert interpolate_images(*names, interpolator=blend) == (tmp_path / "m.png",)
         assert (read_image(tmp_path / "m.png").pixels == 20).all()
 
     def test_several_times_are_numbered(self, tmp_path, blend):

@@ -20,8 +20,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from uprnet.media.chroma import Plane, grow, shrink
 from uprnet.media.pixel_format import Sampling, planar
 
-RGB, BT709, UNSPECIFIED, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020_NCL, BT2020_CL = 0, 1, 2, 4, 5, 6, 7, 9, 10
-"""Matrix coefficients, ITU-T H.273 table 4; UNSPECIFIED is the same number for primaries and transfer."""
+RGB, BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020_NCL, BT2020_CL = 0, 1, 4, 5, 6, 7, 9, 10
+"""Matrix coefficients, ITU-T H.273 table 4."""
 
 LIMITED, FULL = 1, 2
 """Range of the samples as libav counts it: 16..235 of 255, or 0..255."""

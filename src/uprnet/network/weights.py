@@ -95,21 +95,25 @@ def weights_path(model: str | Path) -> Path:
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a weights file of either format: RGB, float32, named as in `UPRNet`."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    # safetensors: 8 bytes of header length, then JSON.
-    state = _read_safetensors(path) if start[8:9] == b"{" else _read_official(path)
+    state = _read_safetensors(path) if _is_safetensors(path) else _read_official(path)
     return {name: tensor.float() for name, tensor in state.items()}
 
 
 def read_metadata(model: str | Path) -> dict[str, str]:
-    """Return the metadata of one of our own files: training data, scores, licence."""
+    """Return the metadata of one of our own files: training data, scores, licence. Official ones have none."""
     path = weights_path(model)
+    if not _is_safetensors(path):
+        return {}
     try:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a .safetensors file of uprnet: {error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"  # after the length of a header in JSON
 
 
 def save_model(
@@ -132,6 +136,7 @@ def save_model(
     Raises:
         InvalidInputError: If ``path`` ends otherwise.
         OutputExistsError: If the file exists and ``overwrite`` is false.
+        MediaError: If the folder does not exist, or the disk is full.
     """
     path = Path(path)
     if path.suffix != ".safetensors":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from uprnet.errors import InvalidInputError
 from uprnet.media.images import ENDINGS, alike, encode_image, loss_in, read_image
+from uprnet.media.linear_light import as_displayed
 from uprnet.media.output import check_file, complete_file, complete_folder
 from uprnet.media.timeline import Rational, as_rational
 from uprnet.pipeline.interpolator import PairInterpolator, default_interpolator, frames_between
@@ -22,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 def interpolate_images(
-    path0: Path,
-    path1: Path,
-    output: Path,
+    path0: str | Path,
+    path1: str | Path,
+    output: str | Path,
     times: Sequence[Rational] = (Fraction(1, 2),),
     *,
     overwrite: bool = False,
     interpolator: PairInterpolator | None = None,
-    show: Path | None = None,
+    show: str | Path | None = None,
 ) -> tuple[Path, ...]:
     """Make images between two images and write them.
 
@@ -52,12 +53,13 @@ def interpolate_images(
         MediaError: If an image cannot be read or written.
 
     Example:
-        >>> interpolate_images(Path("a.png"), Path("b.png"), Path("mid.png"))  # doctest: +SKIP
+        >>> interpolate_images("a.png", "b.png", "mid.png")  # doctest: +SKIP
         (PosixPath('mid.png'),)
     """
     moments = [as_rational(t, "t") for t in times]
     if not moments or not all(0 <= t <= 1 for t in moments):
         raise InvalidInputError(f"one or more times in [0, 1] are needed, got {', '.join(map(str, times)) or 'none'}")
+    path0, path1, output = Path(path0), Path(path1), Path(output)
     paths = _numbered(output, len(moments))
     for path in paths:
         check_file(path, ENDINGS, overwrite)
@@ -75,8 +77,9 @@ def interpolate_images(
         if show is not None:
             from uprnet.show import explain, write_pictures  # they need torch, which takes seconds to import
 
-            explained = explain(cast("Interpolator", interpolator), img0, img1, [float(t) for t in moments])
-            write_pictures(explained, stack.enter_context(complete_folder(show, overwrite)))
+            seen0, seen1 = (img0, img1) if img0.dtype.kind != "f" else as_displayed(img0, img1)[:2]
+            explained = explain(cast("Interpolator", interpolator), seen0, seen1, [float(t) for t in moments])
+            write_pictures(explained, stack.enter_context(complete_folder(Path(show), overwrite)))
         for path, image in zip(paths, made, strict=True):
             hidden = stack.enter_context(complete_file(path, overwrite))
             hidden.write_bytes(encode_image(path.suffix, image))

@@ -88,7 +88,7 @@ def _splat_now(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     programs = -(-channels // block["block_c"])
     where = (pixels, *source.shape[2:], *flow.stride(), channels)
     out = _empty(source)
-    sums_type = torch.float64 if block["is_double"] else torch.float32
+    sums_type = _sums_type(source)
     weights = source.new_zeros(flow[:, 0].shape, dtype=sums_type)
     if torch.are_deterministic_algorithms_enabled():
         order, starts = _by_cell(flow, is_double=block["is_double"])
@@ -106,8 +106,7 @@ _splat = torch.library.custom_op("uprnet::splat_average_triton", _splat_now, mut
 
 @_splat.register_fake
 def _(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    sums_type = torch.float64 if source.dtype == torch.float64 else torch.float32
-    return _empty(source), source.new_empty(flow[:, 0].shape, dtype=sums_type)
+    return _empty(source), source.new_empty(flow[:, 0].shape, dtype=_sums_type(source))
 
 
 def _by_cell(flow: Tensor, is_double: bool) -> tuple[Tensor, Tensor]:
