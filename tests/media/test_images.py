@@ -69,6 +69,16 @@ def test_palette_becomes_rgb_and_is_said(tmp_path):
     assert np.array_equal(back.pixels, colours)
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_colour_profile_is_said_to_be_left_out_unless_it_is_srgb(tmp_path, ending):
+    image_module, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
+    picture = image_module.fromarray(np.full((8, 8, 3), 99, np.uint8))
+    lab, srgb = (cms.ImageCmsProfile(cms.createProfile(name)).tobytes() for name in ("LAB", "sRGB"))
+    for profile, note in ((lab, "its colour profile is left out: colours are taken for sRGB"), (srgb, ""), (b"", "")):
+        picture.save(tmp_path / f"p.{ending}", icc_profile=profile)
+        assert read_image(tmp_path / f"p.{ending}").note == note
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_honoured(tmp_path, ending, orientation):

@@ -9,6 +9,7 @@ Convention:
 import logging
 import re
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,9 @@ def read_image(path: Path) -> Picture:
         raise MediaError(f"{path} is not a readable image; PNG, TIFF, JPEG, WebP or OpenEXR is needed")
     if not is_exr and pixels.dtype not in (np.uint8, np.uint16):
         raise MediaError(f"{path} has {pixels.dtype} samples; 8 or 16 bits are needed, or floats in an OpenEXR file")
-    note = ""
+    notes = ["its colour profile is left out: colours are taken for sRGB"] if _has_other_profile(data) else []
     if pixels.ndim == 2:
-        note = "greyscale, converted to RGB"
+        notes.append("greyscale, converted to RGB")
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     elif is_exr:
         pass
@@ -99,8 +100,26 @@ def read_image(path: Path) -> Picture:
     else:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if data.startswith(b"\x89PNG") and data[_PNG_COLOUR_TYPE] == 3:
-        note = "palette, converted to RGB"
-    return Picture(pixels if is_exr else _upright(pixels, data), note)
+        notes.append("palette, converted to RGB")
+    return Picture(pixels if is_exr else _upright(pixels, data), "; ".join(notes))
+
+
+def _has_other_profile(data: bytes) -> bool:
+    """Say whether a PNG, JPEG or WebP file holds an ICC profile that is not one of sRGB."""
+    if data.startswith(b"\x89PNG"):
+        start = data.find(b"iCCP", 0, data.find(b"IDAT"))
+        size = int.from_bytes(data[start - 4 : start], "big")
+        packed = data[start + 4 : start + 4 + size].partition(b"\0")[2][1:]
+        try:
+            profile = zlib.decompress(packed) if start >= 0 else b""
+        except zlib.error:
+            return True
+    elif data.startswith(b"\xff\xd8"):
+        start = data.find(b"ICC_PROFILE\0", 0, 1 << 16)
+        profile = data[start : start + (1 << 16)] if start >= 0 else b""
+    else:
+        profile = data[30 : 38 + int.from_bytes(data[34:38], "little")] if data[30:34] == b"ICCP" else b""
+    return bool(profile) and not any("sRGB".encode(kind) in profile for kind in ("ascii", "utf-16-be"))
 
 
 def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
