@@ -1,13 +1,18 @@
 """Interrupted work goes on, and what comes out is the same to the byte."""
 
+import errno
 import json
 import shutil
 import threading
+from itertools import islice
 
+import av
 import numpy as np
 import pytest
 
 from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
+from uprnet.media import video as video_module
+from uprnet.media.decoding import Decoder
 from uprnet.media.images import write_image
 from uprnet.pipeline import EncoderSettings, SceneOptions, SectionOptions, interpolate_video
 from uprnet.pipeline import targets as targets_module
@@ -31,6 +36,20 @@ class Failing:
             self.made += 1
             frames.append(np.rint(img0 * (1 - t) + img1 * t).astype(img0.dtype))
         return frames
+
+
+class FailingDisk:
+    """An open file whose disk fails after some packets."""
+
+    def __init__(self, container, packets=50):
+        self._container, self._packets = container, packets
+
+    def __getattr__(self, name):
+        return getattr(self._container, name)
+
+    def demux(self):
+        yield from islice(self._container.demux(), self._packets)
+        raise av.error.FFmpegError(errno.EIO, "Input/output error")
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +174,65 @@ class TestGoingOn:
         assert again.made == 0
         assert content(tmp_path / "out") == content(tmp_path / "whole")
 
+    def test_restart_after_that_begins_afresh_or_refuses_at_once(self, source, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "00000000.png").write_bytes(b"moved already")
+        (tmp_path / ".out.uprnet").mkdir()
+        (tmp_path / ".out.uprnet" / "moving").touch()
+        interpolator = Failing()
+        with pytest.raises(OutputExistsError, match="is not empty"):
+            interpolate_video(source, tmp_path / "out", interpolator=interpolator, restart=True)
+        assert interpolator.made == 0
+
+    @pytest.mark.parametrize("name", ["o.mkv", "out"])
+    def test_a_disk_that_fails_leaves_no_short_segment(self, source, tmp_path, monkeypatch, name):
+        (tmp_path / "whole").mkdir()
+        interpolate_video(source, tmp_path / "whole" / name, interpolator=Failing())
+        with monkeypatch.context() as patched:
+            patched.setattr(video_module, "Decoder", lambda container, *rest: Decoder(FailingDisk(container), *rest))
+            with pytest.raises(MediaError, match=r"cannot be read any further: Input/output error.*goes on from there"):
+                interpolate_video(source, tmp_path / name, interpolator=Failing())
+        assert not (tmp_path / name).exists()
+        assert interpolate_video(source, tmp_path / name, interpolator=Failing()).kept
+        assert content(tmp_path / name) == content(tmp_path / "whole" / name)
+
+    def test_a_segment_that_is_too_short_is_not_trusted(self, make_clip, source, tmp_path, monkeypatch):
+        def interrupt(*_, **__):
+            raise KeyboardInterrupt
+
+        short, output = make_clip("short.mp4", range(3)), tmp_path / "o.mkv"
+        with monkeypatch.context() as patched:
+            patched.setattr(targets_module, "join", interrupt)
+            for clip, made in ((source, output), (short, tmp_path / "short.mkv")):
+                with pytest.raises(KeyboardInterrupt):
+                    interpolate_video(clip, made, interpolator=Failing())
+        (side_of(tmp_path / "short.mkv") / "00000000.segment").replace(side_of(output) / "00000000.segment")
+        with pytest.raises(MediaError, match=r"00000000\.segment does not reach to its end; begin afresh"):
+            interpolate_video(source, output, interpolator=Failing())
+        assert not output.exists()
+
+    def test_a_segment_without_its_last_image_is_not_trusted(self, source, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            interpolate_video(source, tmp_path / "out", interpolator=Failing(20))
+        max((side_of(tmp_path / "out") / "00000000").iterdir()).unlink()
+        with pytest.raises(MediaError, match=r"00000000 does not reach to its end; begin afresh with --restart"):
+            interpolate_video(source, tmp_path / "out", interpolator=Failing())
+        assert not (tmp_path / "out").exists()
+
+    def test_a_folder_on_another_file_system(self, source, tmp_path, monkeypatch):
+        interpolate_video(source, tmp_path / "whole", interpolator=Failing())
+        (tmp_path / "out").mkdir()
+        replace = type(tmp_path).replace
+
+        def within_a_file_system(path, target):
+            if ("out" in path.parts) != ("out" in target.parts):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return replace(path, target)
+
+        monkeypatch.setattr(type(tmp_path), "replace", within_a_file_system)
+        interpolate_video(source, tmp_path / "out", interpolator=Failing())
+        assert content(tmp_path / "out") == content(tmp_path / "whole")
+
 
 class TestRefusal:
     def interrupted(self, source, output, **options):
@@ -242,6 +320,15 @@ class TestSideFolder:
         (side.path / "00000000.segment").write_bytes(b"?")
         with pytest.raises(OutputExistsError, match=r"another fps \(none, now 60\)"), side:
             pass
+
+    def test_what_a_killed_writer_left_is_no_segment(self, tmp_path):
+        side = SideFolder(tmp_path / "o", {"fps": "60"})
+        side.path.mkdir()
+        (side.path / "manifest.json").write_text('{"fps": "50"}')
+        (side.path / "00000000.part").mkdir()
+        with side:
+            assert side.segments() == []
+            assert not (side.path / "00000000.part").exists()
 
     def test_nothing_is_kept_of_what_can_be_read_only_once(self, tmp_path):
         def work():

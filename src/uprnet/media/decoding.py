@@ -6,6 +6,7 @@ Convention:
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -25,6 +26,9 @@ from uprnet.media.clock import Clock
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """libav's own decoders of these codecs leave the transparency of WebM out; these read it."""
+
+UNREADABLE = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO)
+"""System errors that mean: the file is not damaged, but the disk or the network that it lies on does not give it."""
 
 REORDER_PROBE = 16
 """Packets at the start that are looked at: frames are reordered over fewer (ITU-T H.264, max_num_reorder_frames)."""
@@ -57,7 +61,7 @@ class Decoder:
         """Yield the frames that can be shown, with their times.
 
         Raises:
-            MediaError: If libav has no decoder for the track.
+            MediaError: If libav has no decoder for the track, or the file cannot be read any further.
         """
         packets = self._packets()
         ahead = list(islice(packets, REORDER_PROBE))
@@ -92,7 +96,9 @@ class Decoder:
                     self.end = max(self.end, end)
                 if packet.stream_index == self._stream.index and packet.size:
                     yield cast("Packet[VideoStream]", packet)
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if error.errno in UNREADABLE:
+                raise MediaError(f"{self._container.name} cannot be read any further: {error.strerror}") from error
             self.damaged.append(self._last)
         yield None
 

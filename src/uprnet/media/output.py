@@ -43,7 +43,7 @@ def complete_file(path: Path, overwrite: bool) -> Iterator[Path]:
         OutputExistsError: If ``path`` is there and ``overwrite`` is False.
         MediaError: If the disk is full or the file cannot be written.
     """
-    with _explained(path), write_whole(path, overwrite=overwrite) as hidden:
+    with explained(path), write_whole(path, overwrite=overwrite) as hidden:
         yield hidden
 
 
@@ -66,7 +66,7 @@ def complete_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     check_output(path, overwrite=path.is_dir())
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with _explained(path):
+        with explained(path):
             hidden.mkdir()
             yield hidden
             path.mkdir(exist_ok=True)
@@ -82,7 +82,12 @@ def complete_folder(path: Path, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Say in one line why ``path`` could not be written.
+
+    Raises:
+        MediaError: If the system or libav refused anything inside.
+    """
     try:
         yield
     except (OSError, av.FFmpegError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ from uprnet.errors import MediaError
 from uprnet.media.colour import CHROMA_LOCATIONS, ColourConverter, Image
 from uprnet.media.encoding import PictureFormat
 from uprnet.media.pixel_format import nearest, planar
-from uprnet.pipeline.targets import SegmentWriter
+from uprnet.pipeline.targets import LastFrame, SegmentWriter
 from uprnet.pipeline.task import Task
 
 PipeFormat = Literal["y4m", "nut"]
@@ -69,7 +69,7 @@ class PipeTarget:
         except av.FFmpegError as error:
             raise MediaError(f"standard output does not take more frames ({error.strerror})") from error
 
-    def finish(self, segments: Sequence[int], task: Task, end: Fraction) -> None:
+    def finish(self, segments: Mapping[int, LastFrame], task: Task, end: Fraction) -> None:
         """Do nothing: all is handed on."""
 
 

@@ -80,7 +80,7 @@ class SideFolder:
 
     def segments(self) -> list[int]:
         """Give the numbers of the segments that are finished."""
-        return sorted(int(path.stem) for path in self.path.glob("*") if path.stem.isdigit())
+        return sorted(int(path.stem) for path in self.path.glob("*") if _is_segment(path))
 
     def segment(self, number: int, ending: str) -> Path:
         """Give the path of a segment, a file with this ending or a folder without one."""
@@ -97,12 +97,16 @@ class SideFolder:
                     f"finish it, or throw it away with --restart"
                 )
         for path in self.path.iterdir():
-            is_ours = path.stem.isdigit() and not self._restart and manifest.exists()
+            is_ours = _is_segment(path) and not self._restart and manifest.exists()
             is_ours |= path.name == MOVING and not self._restart
             if path.name not in (LOCK, MANIFEST) and not is_ours:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         with write_whole(manifest, overwrite=True) as hidden:
             hidden.write_text(json.dumps(self._settings, indent=1))
+
+
+def _is_segment(path: Path) -> bool:
+    return path.stem.isdigit() and path.suffix != ".part"  # that is what a killed writer left
 
 
 def side_path(output: Path) -> Path:

@@ -6,24 +6,27 @@ that was interrupted goes on after the last one; the finished output is the same
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
-from uprnet.errors import OutputExistsError
+from uprnet.errors import MediaError, OutputExistsError
 from uprnet.files import check_output
 from uprnet.media.colour import Image
-from uprnet.media.encoder import SegmentEncoder
+from uprnet.media.encoder import Segment, SegmentEncoder
 from uprnet.media.encoding import Encoding, PictureFormat
 from uprnet.media.images import encode_image
 from uprnet.media.muxer import join
+from uprnet.media.output import explained
 from uprnet.media.tracks import TrackPlan
 from uprnet.pipeline.side_folder import MOVING, SideFolder
 from uprnet.pipeline.task import Task
@@ -34,6 +37,13 @@ DIGITS = 8
 
 SEGMENT_ENDING = ".segment"
 """Ending of the files of packets that `SegmentEncoder` writes."""
+
+
+class LastFrame(NamedTuple):
+    """The last frame of a segment: its number in the whole output, and the time at which it is shown."""
+
+    number: int
+    pts: Fraction
 
 
 class SegmentWriter(Protocol):
@@ -52,8 +62,12 @@ class Target(Protocol):
     def segment(self, number: int, first: int) -> AbstractContextManager[SegmentWriter]:
         """Open a segment; ``first`` is the number of its first frame in the whole output."""
 
-    def finish(self, segments: Sequence[int], task: Task, end: Fraction) -> None:
-        """Make the output of all its segments, when ``task`` is read to its end; ``end`` is that of the last frame."""
+    def finish(self, segments: Mapping[int, LastFrame], task: Task, end: Fraction) -> None:
+        """Make the output of all its segments, when ``task`` is read to its end; ``end`` is that of the last frame.
+
+        Raises:
+            MediaError: If a segment, perhaps of an earlier run, does not reach to its last frame, or writing fails.
+        """
 
 
 @dataclass(frozen=True)
@@ -84,9 +98,12 @@ class VideoTarget:
         """Open a segment."""
         return SegmentEncoder(self.side.segment(number, SEGMENT_ENDING), self.encoding, self.picture)
 
-    def finish(self, segments: Sequence[int], task: Task, end: Fraction) -> None:
+    def finish(self, segments: Mapping[int, LastFrame], task: Task, end: Fraction) -> None:
         """Join the segments and what is copied from the source."""
         paths = [self.side.segment(number, SEGMENT_ENDING) for number in segments]
+        for path, last in zip(paths, segments.values(), strict=True):
+            if max((pts for pts, _ in Segment(path).times()), default=None) != round(last.pts / self.picture.tick):
+                _refuse(path)
         # In the side folder, so that whatever happens meanwhile leaves nothing elsewhere.
         whole = self.side.path / f"whole{self.output.suffix}"
         tracks = replace(self.tracks, splices=task.splices)
@@ -94,7 +111,8 @@ class VideoTarget:
             tracks = replace(tracks, start=task.begin, end=task.end)
         join(paths, whole, picture=self.picture, encoding=self.encoding, tracks=tracks, end=end, overwrite=True)
         check_output(self.output, overwrite=self.overwrite)  # somebody may have written it meanwhile
-        whole.replace(self.output)
+        with explained(self.output):
+            whole.replace(self.output)
 
 
 @dataclass(frozen=True)
@@ -122,19 +140,41 @@ class FolderTarget:
         """Open a segment."""
         return ImageSegment(self.side.segment(number, ""), self.ending, first)
 
-    def finish(self, segments: Sequence[int], task: Task, end: Fraction) -> None:  # noqa: ARG002 - as Target
+    def finish(self, segments: Mapping[int, LastFrame], task: Task, end: Fraction) -> None:  # noqa: ARG002 - as Target
         """Move the images to their place; killed half-way, it goes on with the rest."""
         marker = self.side.path / MOVING
-        if not marker.exists():
-            check_folder(self.output, self.overwrite)
-            self.output.mkdir(exist_ok=True)
-            for old in list(self.output.iterdir()):
-                if old.stem.isdigit() and old.suffix == self.ending and old.is_file():
-                    old.unlink()
-            marker.touch()
-        for number in segments:
-            for image in sorted(self.side.segment(number, "").iterdir()):
-                image.replace(self.output / image.name)
+        with explained(self.output):
+            if not marker.exists():
+                for number, last in segments.items():
+                    folder = self.side.segment(number, "")
+                    if not (folder / image_name(last.number, self.ending)).exists():
+                        _refuse(folder)
+                check_folder(self.output, self.overwrite)
+                self.output.mkdir(exist_ok=True)
+                for old in list(self.output.iterdir()):
+                    if old.stem.isdigit() and old.suffix == self.ending and old.is_file():
+                        old.unlink()
+                marker.touch()
+            for number in segments:
+                for image in sorted(self.side.segment(number, "").iterdir()):
+                    _move(image, self.output / image.name)
+
+
+def _refuse(segment: Path) -> NoReturn:
+    raise MediaError(f"the finished segment {segment.name} does not reach to its end; begin afresh with --restart")
+
+
+def _move(file: Path, target: Path) -> None:
+    """Move a file, also to another file system; ``target`` is there whole or not at all."""
+    try:
+        file.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        hidden = target.with_name(f".{target.name}.part")
+        shutil.copyfile(file, hidden)
+        hidden.replace(target)
+        file.unlink()
 
 
 class ImageSegment:
@@ -165,9 +205,14 @@ class ImageSegment:
 
     def write(self, image: Image, pts: Fraction, duration: Fraction) -> None:  # noqa: ARG002 - a folder has no times
         """Add a frame, ``(H, W, 3)`` or ``(H, W, 4)``."""
-        path = self._hidden / f"{self._number:0{DIGITS}d}{self._ending}"
+        path = self._hidden / image_name(self._number, self._ending)
         path.write_bytes(encode_image(self._ending, np.ascontiguousarray(image)))
         self._number += 1
+
+
+def image_name(number: int, ending: str) -> str:
+    """Give the name of an image of an output folder."""
+    return f"{number:0{DIGITS}d}{ending}"
 
 
 def check_folder(path: Path, overwrite: bool) -> None:
@@ -175,10 +220,12 @@ def check_folder(path: Path, overwrite: bool) -> None:
 
     Raises:
         OutputExistsError: If it is a file, or holds anything and ``overwrite`` is False.
-        MediaError: If the folder above is missing.
+        MediaError: If the folder above is missing, or nothing may be written to it.
     """
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file; a folder was expected")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise OutputExistsError(f"{path} is not empty; choose another folder or allow overwriting (--overwrite)")
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise MediaError(f"nothing may be written to the folder {path}; change its permissions or choose another")
     check_output(path, overwrite=path.is_dir())

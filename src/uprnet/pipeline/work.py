@@ -17,7 +17,7 @@ from uprnet.media.output import NO_ROOM
 from uprnet.pipeline.interpolator import PairInterpolator, frames_between
 from uprnet.pipeline.overlap import ahead, behind
 from uprnet.pipeline.shots import Decision
-from uprnet.pipeline.targets import SegmentWriter, Target
+from uprnet.pipeline.targets import LastFrame, SegmentWriter, Target
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +57,14 @@ class Tally:
         kept: Output frames kept from an earlier run.
         start: Time of the first output frame.
         end: Time at which the last one ends.
-        segments: Numbers of the segments, in order.
+        segments: The last frame of each segment, by the segment's number, in order.
     """
 
     frames: dict[str, int] = field(default_factory=lambda: {"source": 0, "network": 0, "blend": 0})
     kept: int = 0
     start: Fraction | None = None
     end: Fraction = Fraction(0)
-    segments: list[int] = field(default_factory=list)
+    segments: dict[int, LastFrame] = field(default_factory=dict)
 
     def count(self, decision: Decision, segment: int, is_kept: bool) -> None:
         """Count one frame."""
@@ -72,8 +72,7 @@ class Tally:
         self.kept += is_kept
         self.start = decision.pts if self.start is None else self.start
         self.end = decision.pts + decision.duration
-        if not self.segments or self.segments[-1] != segment:
-            self.segments.append(segment)
+        self.segments[segment] = LastFrame(decision.number, decision.pts)
 
 
 @dataclass(frozen=True, eq=False)
