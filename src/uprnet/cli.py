@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UprnetError as error:
         complain(str(error))
         return 1
+    except OSError as error:  # of a disk or network that went away, where nobody expected it
+        complain(str(error))
+        return 1
     except KeyboardInterrupt as error:
         complain(str(error) or "interrupted; nothing was written")
         return 143 if isinstance(error, Terminated) else 130

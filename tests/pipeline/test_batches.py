@@ -1,6 +1,7 @@
 """Folders of videos: every one of them, whatever happens to the others."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,14 @@ def test_two_of_the_same_name_are_refused(folder, tmp_path, blend):
     (folder / "a.avi").write_bytes(b"?")
     with pytest.raises(InvalidInputError, match=r"both become a\.mkv"):
         interpolate_folder(folder, tmp_path / "out", partial(interpolate_video, interpolator=blend))
+
+
+@pytest.mark.parametrize("name", ["-", "all.mp4"])
+def test_an_output_that_is_no_folder_is_refused(folder, monkeypatch, tmp_path, blend, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=f"must be a folder, got {name}"):
+        interpolate_folder(folder, Path(name), partial(interpolate_video, interpolator=blend))
+    assert not (tmp_path / name).exists()
 
 
 def test_same_folder_is_refused(folder, blend):

@@ -101,3 +101,15 @@ def test_in_the_middle_of_a_pipe(make_clip, tmp_path):
     assert [event["done"] for event in events[:-1]] == list(range(1, 25))
     assert events[-1]["event"] == "done"
     assert events[-1]["frames_written"] == 24
+
+
+def test_what_standard_input_cannot_give_twice_is_said(make_clip, tmp_path):
+    source = make_clip("s.mkv", range(6), audio="flac")
+    with source.open("rb") as stream:
+        done = subprocess.run(
+            [sys.executable, WORKER, "-", tmp_path / "o.mkv"], stdin=stream, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0
+    assert done.stderr == "o.mkv: the sound is dropped: the source can be read only once\n"
+    with VideoReader(tmp_path / "o.mkv") as reader:
+        assert len(list(reader)) == 12

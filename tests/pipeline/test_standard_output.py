@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from uprnet.errors import MediaError
+from uprnet.errors import InvalidInputError, MediaError
 from uprnet.media.images import write_image
 from uprnet.pipeline import interpolate_video
 from uprnet.pipeline.pipe import STANDARD_OUTPUT
@@ -30,7 +30,17 @@ def test_y4m(make_clip, tmp_path, piped):
     assert form == "yuv4mpegpipe"
     assert stream.base_rate == Fraction(48000, 1001)
     assert len(frames) == summary.frames_written == 10
+    assert summary.warnings == ("the sound is dropped: standard output takes the picture alone",)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["s.mp4", "stream"]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_light_beyond_white_is_refused(tmp_path, blend, kind):
+    (tmp_path / "in").mkdir()
+    for index in range(2):
+        write_image(tmp_path / "in" / f"{index}.exr", np.full((16, 16, 3), 0.5, kind))
+    with pytest.raises(InvalidInputError, match="no video holds the linear light of OpenEXR images"):
+        interpolate_video(tmp_path / "in", STANDARD_OUTPUT, fps=25, interpolator=blend)
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv444p10le", "yuv422p", "yuv444p16le"])

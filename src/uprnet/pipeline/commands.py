@@ -20,8 +20,9 @@ from uprnet.console import (
     stdout,
 )
 from uprnet.errors import InvalidInputError, MediaError
-from uprnet.files import check_output, write_whole
+from uprnet.files import check_output
 from uprnet.media.encoding import EncoderSettings
+from uprnet.media.output import complete_file
 from uprnet.media.sequence import Gaps
 from uprnet.media.video import STANDARD_INPUT
 from uprnet.options import NetworkOptions
@@ -204,5 +205,5 @@ def _write_report(path: Path, summaries: list[Summary], batch: FolderSummary | N
     if batch is not None:
         facts["skipped"] = [str(path) for path in batch.skipped]
         facts["failed"] = {str(path): reason for path, reason in batch.failed}
-    with write_whole(path, overwrite=overwrite) as hidden:
+    with complete_file(path, overwrite) as hidden:
         hidden.write_text(json.dumps(facts, indent=1))

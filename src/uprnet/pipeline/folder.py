@@ -10,6 +10,7 @@ from pathlib import Path
 from uprnet.errors import InvalidInputError, MediaError, UprnetError
 from uprnet.media.images import ENDINGS
 from uprnet.media.output import CONTAINERS
+from uprnet.pipeline.pipe import STANDARD_OUTPUT
 from uprnet.pipeline.video import Summary
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ def interpolate_folder(
         overwrite: Whether outputs that are there are made again.
 
     Raises:
-        InvalidInputError: If both folders are the same, or two videos would get the same output.
+        InvalidInputError: If both folders are the same, the output is no folder, or two videos would get the
+            same output.
         MediaError: If the output folder cannot be made.
 
     Example:
@@ -60,6 +62,8 @@ def interpolate_folder(
     """
     if output.exists() and output.resolve() == folder.resolve():
         raise InvalidInputError(f"source and output must differ, both are {folder}")
+    if output == STANDARD_OUTPUT or (output.suffix.lower() in CONTAINERS and not output.is_dir()):
+        raise InvalidInputError(f"the output of a folder of videos must be a folder, got {output}")
     pairs = [(video, output / _output_name(video)) for video in videos_in(folder)]
     names = [made.name for _, made in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})

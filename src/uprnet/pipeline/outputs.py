@@ -18,7 +18,7 @@ from uprnet.media.images import ENDINGS, FLOAT, loss_in
 from uprnet.media.output import CONTAINERS, check_file
 from uprnet.media.sequence import FolderReader
 from uprnet.media.tracks import TrackPlan, plan_tracks
-from uprnet.media.video import VideoReader
+from uprnet.media.video import STANDARD_INPUT, VideoReader
 from uprnet.pipeline.options import SoundOptions
 from uprnet.pipeline.pipe import STANDARD_OUTPUT
 from uprnet.pipeline.preview import SideBySide
@@ -67,14 +67,16 @@ class OutputRequest:
         """Ending of the images that is asked for; empty if none is."""
         return f".{self.image_format.lower().lstrip('.')}" if self.image_format else ""
 
-    def check(self, source: Path) -> None:
-        """Refuse an output that cannot be.
+    def check(self, source: Path, *, restart: bool = False) -> None:
+        """Refuse an output that cannot be; ``restart`` says that what an earlier run left will be thrown away.
 
         Raises:
-            InvalidInputError: If it is the source, or no images with this ending can be written.
+            InvalidInputError: If it is the source, no images with this ending can be written, or settings are given
+                that are none of this kind of output.
             OutputExistsError: If it is there and may not be replaced.
             MediaError: If it has an unknown ending or its folder is missing.
         """
+        self._check_settings(source)
         if self.is_pipe:
             return
         if self.path.exists() and self.path.resolve() == source.resolve():
@@ -84,8 +86,18 @@ class OutputRequest:
         elif self.image_ending not in ("", *ENDINGS):
             known = ", ".join(ending.lstrip(".") for ending in ENDINGS)
             raise InvalidInputError(f"image_format must be one of {known}, got {self.image_format}")
-        elif not (side_path(self.path) / MOVING).exists():
+        elif restart or not (side_path(self.path) / MOVING).exists():
             check_folder(self.path, self.overwrite)
+
+    def _check_settings(self, source: Path) -> None:
+        """Refuse what would be ignored."""
+        place = "standard output" if self.is_pipe else f"the folder {self.path}"
+        if not self.is_file and self.encoder != EncoderSettings():
+            raise InvalidInputError(f"codec, crf, preset, pix_fmt and encoder options are for video files, not {place}")
+        if self.is_file and self.image_format:
+            raise InvalidInputError(f"image_format is for a folder as output, {self.path} is a video file")
+        if self.sound.slow_audio and (source == STANDARD_INPUT or source.is_dir() or not self.is_file):
+            raise InvalidInputError("slow_audio needs a video file as source and as output")
 
 
 @dataclass(frozen=True)
@@ -117,21 +129,32 @@ def _plan_folder(request: OutputRequest, task: Task) -> OutputPlan:
     task.has_alpha = info.has_alpha
     ending = request.image_ending or (FLOAT if kind.kind == "f" else ".png")
     sample = np.zeros((1, 1, 4 if info.has_alpha else 3), kind)
-    warnings = [text for text in [loss_in(ending, sample)] if text]
-    if info.audio:
-        warnings.append("the sound is dropped: a folder has none")
-    if info.other_tracks:
-        warnings.append(f"tracks that are left out: {', '.join(info.other_tracks)}")
+    warnings = [text for text in [loss_in(ending, sample)] if text] + left_out(request, task, "a folder has none")
 
     def target(side: SideFolder) -> Target:
         return FolderTarget(request.path, side, ending, request.overwrite)
 
     settings = {"image-format": ending, "uprnet": __version__}
-    return OutputPlan(settings, _said(request, tuple(warnings)), target)
+    return OutputPlan(settings, say(request, tuple(warnings)), target)
+
+
+def left_out(request: OutputRequest, task: Task, why: str) -> list[str]:
+    """Say what of the source does not go along where no tracks are copied, unless none are wanted."""
+    info = task.reader.info
+    if request.sound.tracks == "none":
+        return []
+    texts = [f"the sound is dropped: {why}"] if info.audio else []
+    return texts + ([f"tracks that are left out: {', '.join(info.other_tracks)}"] if info.other_tracks else [])
 
 
 def picture_of(task: Task, compose: SideBySide | None) -> PictureFormat:
-    """Say what the frames of the output are."""
+    """Say what the frames of the output are.
+
+    Raises:
+        InvalidInputError: If no video can hold them.
+    """
+    if _kind(task).kind == "f":
+        raise InvalidInputError(f"no video holds the linear light of OpenEXR images; write a folder of {FLOAT} images")
     picture = PictureFormat.of(task.reader.info, task.rate, task.tick)
     if compose is None:
         return picture
@@ -141,14 +164,13 @@ def picture_of(task: Task, compose: SideBySide | None) -> PictureFormat:
 
 def _plan_video(request: OutputRequest, source: Path, task: Task, compose: SideBySide | None) -> OutputPlan:
     info = task.reader.info
-    if _kind(task).kind == "f":
-        raise InvalidInputError(f"no video holds the linear light of OpenEXR images; write a folder of {FLOAT} images")
     ending = request.path.suffix.lower()
     picture = picture_of(task, compose)
     encoding = choose_encoding(ending, picture, request.encoder)
     task.has_alpha = info.has_alpha and encoding.has_alpha
-    tracks = TrackPlan()
+    tracks, missing = TrackPlan(), left_out(request, task, "the source can be read only once")
     if isinstance(task.reader, VideoReader) and source.is_file():
+        missing = []
         tracks = plan_tracks(
             source,
             ending,
@@ -167,7 +189,7 @@ def _plan_video(request: OutputRequest, source: Path, task: Task, compose: SideB
     def target(side: SideFolder) -> Target:
         return VideoTarget(request.path, side, picture, encoding, tracks, request.overwrite)
 
-    return OutputPlan(settings, (*_said(request, encoding.warnings), *tracks.warnings), target)
+    return OutputPlan(settings, (*say(request, (*encoding.warnings, *missing)), *tracks.warnings), target)
 
 
 def _kind(task: Task) -> np.dtype[Any]:
@@ -177,7 +199,8 @@ def _kind(task: Task) -> np.dtype[Any]:
     return np.dtype(np.uint16 if task.reader.info.depth > 8 else np.uint8)
 
 
-def _said(request: OutputRequest, warnings: tuple[str, ...]) -> tuple[str, ...]:
+def say(request: OutputRequest, warnings: tuple[str, ...]) -> tuple[str, ...]:
+    """Log warnings about an output, and return them."""
     for text in warnings:
         logger.warning("%s: %s", request.path.name, text)
     return warnings

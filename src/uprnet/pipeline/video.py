@@ -22,7 +22,7 @@ from uprnet.media.timeline import Rational, Timing
 from uprnet.media.video import STANDARD_INPUT
 from uprnet.pipeline.interpolator import PairInterpolator, default_interpolator, identity_of
 from uprnet.pipeline.options import SceneOptions, SoundOptions
-from uprnet.pipeline.outputs import OutputRequest, picture_of, plan_output
+from uprnet.pipeline.outputs import OutputRequest, left_out, picture_of, plan_output, say
 from uprnet.pipeline.pipe import PipeFormat, open_pipe
 from uprnet.pipeline.preview import SideBySide
 from uprnet.pipeline.section import Section, SectionOptions
@@ -128,7 +128,7 @@ def interpolate_video(
     timing = Timing.choose(factor, None if source.is_dir() else fps, slow, keep_timestamps=keep_timestamps)
     section, scenes = section or SectionOptions(), scenes or SceneOptions()
     request = OutputRequest(output, sound or SoundOptions(), encoder or EncoderSettings(), image_format, overwrite)
-    request.check(source)
+    request.check(source, restart=restart)
     interpolator = interpolator or default_interpolator()
     upright = not (request.is_file and CARRIES_ORIENTATION and section.preview is None)
     with open_source(
@@ -140,9 +140,11 @@ def interpolate_video(
         compose = None if section.preview is None else SideBySide.of(reader.info, task.rate)
         if request.is_pipe:
             task.has_alpha = reader.info.has_alpha
-            with open_pipe(picture_of(task, compose), pipe_format) as target:
+            picture = picture_of(task, compose)
+            missing = say(request, tuple(left_out(request, task, "standard output takes the picture alone")))
+            with open_pipe(picture, pipe_format) as target:
                 tally = _run(task, target, interpolator, compose, progress)
-            return _summary(output, task, tally, tuple(reader.warnings))
+            return _summary(output, task, tally, (*missing, *reader.warnings))
         plan = plan_output(request, source, task, compose)
         settings = {
             "source": "" if source == STANDARD_INPUT else source_fingerprint(source),
