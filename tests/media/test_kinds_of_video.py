@@ -1,8 +1,10 @@
 """Reading what is not plain: interlaced, transparent, standard input, frames that are skipped, odd metadata."""
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 
 import av
@@ -118,6 +120,16 @@ class TestStandardInput:
         height, width, rate, depth, _, *times = result.stdout.decode().split()
         assert (height, width, rate, depth) == ("64", "96", "24000/1001", "8")
         assert [Fraction(time) for time in times] == [Fraction(1001 * k, 24000) for k in range(4)]
+
+    def test_ctrl_c_ends_the_wait_for_the_first_byte(self):
+        code = "from uprnet.media.video import VideoReader, Path; print('ready', flush=True); VideoReader(Path('-'))"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) != 0
+            assert b"KeyboardInterrupt" in process.stderr.read()
 
     def test_something_else(self):
         result = self.read(b"this is not a video")

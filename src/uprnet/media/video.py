@@ -7,7 +7,10 @@ Convention:
 """
 
 import logging
+import select
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -86,6 +89,9 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"{path} is a folder; a video file was expected")
     # "file:" keeps libav from reading a colon in the name as a protocol.
     url, name = ("pipe:0", "standard input") if path == STANDARD_INPUT else (f"file:{path}", str(path))
+    if path == STANDARD_INPUT:
+        with suppress(OSError, ValueError):  # Windows cannot wait for a pipe, and it may be closed
+            select.select([sys.stdin.fileno()], [], [])  # libav's read cannot be interrupted while nothing comes
     try:
         return av.open(url, "r", metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
