@@ -140,11 +140,11 @@ def main() -> None:
     table = Table("what", "measured", "unit", title=f"{options.model}: held-out photos, fixed seeds")
     scores = shifts(interpolator, options.photos)
     table.add_row(f"shifts up to {LARGEST_SHIFT} px, mean (worst)", f"{np.mean(scores):.2f} ({min(scores):.2f})", "dB")
-    small = Interpolator(options.model, "cpu", num_levels=TRAINED_LEVELS)
-    everywhere, visible = flow_errors(small, options.photos)
+    as_trained = Interpolator(options.model, "cpu", num_levels=TRAINED_LEVELS)
+    everywhere, visible = flow_errors(as_trained, options.photos)
     table.add_row("flow error, seen pixels", f"{np.mean(visible):.2f}", "px")
     table.add_row("flow error, all pixels", f"{np.mean(everywhere):.2f}", "px")
-    for t, values in times(small, options.photos).items():
+    for t, values in times(as_trained, options.photos).items():
         table.add_row(f"synthetic motion, t = {t}", f"{np.mean(values):.2f}", "dB")
     values = stills(interpolator, options.photos)
     table.add_row("still pairs, mean (worst)", f"{np.mean(values):.2f} ({min(values):.2f})", "dB")
