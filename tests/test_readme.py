@@ -1,4 +1,4 @@
-"""Every command and the example of the README, run as they stand there."""
+"""Every command and the example of the README, run as they stand there; those of the other documents are parsed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uprnet.cli import main
+from uprnet.cli import app, main
 from uprnet.media.images import write_image
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +43,20 @@ def test_command(command: str, tmp_path: Path, make_clip: Callable[..., Path], m
     assert program == "uprnet"
     assert main(arguments) == 0
     assert (tmp_path / arguments[arguments.index("-o") + 1]).stat().st_size > 0
+
+
+def commands_of_documents() -> list[str]:
+    texts = [path.read_text() for path in (*sorted(ROOT.glob("docs/*.md")), ROOT / "recipes" / "README.md")]
+    found = [
+        command for text in texts for command in re.findall(r"(?:^    |`)uprnet (\w+ [^`\n]+)", text, re.MULTILINE)
+    ]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("command", commands_of_documents())
+def test_command_of_a_document_is_understood(command: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    app.parse_args(shlex.split(command), print_error=False, exit_on_error=False)
 
 
 def test_python_example():
