@@ -116,7 +116,7 @@ def test_json_progress_replaces_the_bar(capfd):
         ("in.mp4 -o out.mp4 --cut-threshold 0.5", "cut_threshold must be above 1"),
         ("in.mp4 -o out.mp4 --slow-audio", "give slow, such as 2, too"),
         ("in.mp4 -o frames --image-format bmp", "image_format must be one of"),
-        ("in.mp4 -o out.mp4 --image-format png", "image_format is for a folder as output, out.mp4 is a video file"),
+        ("in.mp4 -o out.mp4 --image-format png", "image_format is for a folder as output, got out.mp4"),
         ("in.mp4 -o out --crf 18", "are for video files, not the folder out"),
         ("in.mp4 -o - --codec hevc", "are for video files, not standard output"),
         ("in.mp4 -o out --slow 2 --slow-audio", "slow_audio needs a video file as source and as output"),

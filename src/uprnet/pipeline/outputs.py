@@ -94,8 +94,8 @@ class OutputRequest:
         place = "standard output" if self.is_pipe else f"the folder {self.path}"
         if not self.is_file and self.encoder != EncoderSettings():
             raise InvalidInputError(f"codec, crf, preset, pix_fmt and encoder options are for video files, not {place}")
-        if self.is_file and self.image_format:
-            raise InvalidInputError(f"image_format is for a folder as output, {self.path} is a video file")
+        if self.image_format and not self.is_folder:
+            raise InvalidInputError(f"image_format is for a folder as output, got {self.path}")
         if self.sound.slow_audio and (source == STANDARD_INPUT or source.is_dir() or not self.is_file):
             raise InvalidInputError("slow_audio needs a video file as source and as output")
 
