@@ -2,14 +2,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uprnet.errors import MediaError
+
 Image = NDArray[np.uint8]
 Flow = NDArray[np.float32]
+
+
+def read_picture(path: Path) -> Image:
+    """Read a picture, ``(H, W, 3)`` RGB.
+
+    Raises:
+        MediaError: If there is none.
+    """
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise MediaError(f"{path} is missing, damaged or no image")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_frames(paths: Sequence[Path]) -> list[Image]:
+    """Read the frames of one sample.
+
+    Raises:
+        MediaError: If one cannot be read, or their sizes differ.
+    """
+    images = [read_picture(path) for path in paths]
+    if len({image.shape for image in images}) > 1:
+        raise MediaError(f"the frames of a sample must have one size, those of {paths[0].parent} differ")
+    return images
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from uprnet.errors import TrainingError
-from uprnet.training.sample import Image
+from uprnet.errors import MediaError, TrainingError
+from uprnet.training.sample import Image, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ class Textures:
         if folder is None:
             return
         for path in _photo_paths(folder, held_out):
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if picture is None:
-                logger.warning("%s cannot be read as a photo and is left out", path)
+            try:
+                picture = read_picture(path)
+            except MediaError as error:
+                logger.warning("a photo is left out: %s", error)
                 continue
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
             # Three sizes of each photo: detail at every scale, and never aliased.
             for scale in (1.0, 0.5, 0.25):
                 shrunk = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from uprnet.errors import MediaError, TrainingError
+from uprnet.errors import TrainingError
 from uprnet.training.augmentation import AugmentationConfig, draw_scale, random_crop
-from uprnet.training.sample import Image, Sample
+from uprnet.training.sample import Sample, read_frames
 
 HELD_OUT_PERCENT = 5  # of a training list, kept for validation; never the test list
 X4K_SCALES = (1.0, 0.5, 0.25)  # of X-TRAIN's frames: large motion at every size of detail
@@ -87,7 +86,7 @@ class Triplets:
     def draw(self, size: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> Sample:
         """Draw a triplet and cut a square from it; see `VideoFolder.draw`."""
         folder = self.folders[int(rng.integers(len(self.folders)))]
-        img0, target, img1 = _read_all([folder / f"im{index}.png" for index in (1, 2, 3)])
+        img0, target, img1 = read_frames([folder / f"im{index}.png" for index in (1, 2, 3)])
         return random_crop(Sample(img0, img1, target, 0.5), size, rng, draw_scale(augmentation, rng))
 
 
@@ -116,7 +115,7 @@ class Septuplets:
         """Draw three frames and cut a square from them; see `VideoFolder.draw`."""
         folder = self.folders[int(rng.integers(len(self.folders)))]
         x, y, z = sorted(int(index) for index in rng.choice(7, 3, replace=False))
-        img0, target, img1 = _read_all([folder / f"im{index + 1}.png" for index in (x, y, z)])
+        img0, target, img1 = read_frames([folder / f"im{index + 1}.png" for index in (x, y, z)])
         return random_crop(Sample(img0, img1, target, (y - x) / (z - x)), size, rng, draw_scale(augmentation, rng))
 
 
@@ -160,7 +159,7 @@ class X4K:
         span = int(rng.integers(2, min(self._max_span, len(frames) - 1) + 1))
         x = int(rng.integers(len(frames) - span))
         y = x + int(rng.integers(1, span))
-        img0, target, img1 = _read_all([frames[index] for index in (x, y, x + span)])
+        img0, target, img1 = read_frames([frames[index] for index in (x, y, x + span)])
         scale = float(rng.choice(X4K_SCALES)) * draw_scale(augmentation, rng)
         return random_crop(Sample(img0, img1, target, (y - x) / span), size, rng, scale)
 
@@ -193,16 +192,3 @@ def _drawn(source: object) -> str:
     text = source.__doc__ or ""
     tree = text.split("Expected::")[1].split("Args:")[0].rstrip()
     return f"; expected:{tree}"
-
-
-def _read_all(paths: Sequence[Path]) -> list[Image]:
-    """Read three frames; their sizes must agree."""
-    images = []
-    for path in paths:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise MediaError(f"{path} is missing, damaged or no image")
-        images.append(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8))
-    if len({image.shape for image in images}) > 1:
-        raise MediaError(f"the frames of a sample must have one size, those of {paths[0].parent} differ")
-    return images

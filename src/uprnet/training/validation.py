@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -14,7 +13,7 @@ from uprnet.network.config import default_num_levels, size_multiple
 from uprnet.network.model import UPRNet
 from uprnet.training.augmentation import AugmentationConfig
 from uprnet.training.mixture import DataConfig, open_sources
-from uprnet.training.sample import Image, Sample, collate
+from uprnet.training.sample import Image, Sample, collate, read_frames
 from uprnet.training.sheets import prediction_row
 from uprnet.training.synthetic import SyntheticMotion
 
@@ -149,10 +148,12 @@ def _read_triplets(folder: Path) -> list[Sample]:
     """All triplets of a folder, whole."""
     samples = []
     for first in sorted(folder.rglob("im1.png")):
-        pictures = [cv2.imread(str(first.with_name(f"im{index}.png")), cv2.IMREAD_COLOR) for index in (1, 2, 3)]
-        if any(picture is None for picture in pictures):
-            raise TrainingError(f"{first.parent} must hold im1.png, im2.png and im3.png; one cannot be read")
-        img0, target, img1 = (np.ascontiguousarray(picture[:, :, ::-1]) for picture in pictures)  # type: ignore[index]
+        try:
+            img0, target, img1 = read_frames([first.with_name(f"im{index}.png") for index in (1, 2, 3)])
+        except MediaError as error:
+            raise TrainingError(
+                f"validation.triplets must hold im1.png, im2.png, im3.png of one size: {error}"
+            ) from error
         samples.append(Sample(img0, img1, target, 0.5))
     if not samples:
         raise TrainingError(f"validation.triplets must hold folders with im1.png, im2.png, im3.png, got {folder}")

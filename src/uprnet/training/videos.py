@@ -19,7 +19,7 @@ from uprnet.errors import MediaError, TrainingError
 from uprnet.files import write_whole
 from uprnet.media.video import VideoReader
 from uprnet.training.augmentation import AugmentationConfig, draw_scale, resize_square
-from uprnet.training.sample import Image, Sample
+from uprnet.training.sample import Image, Sample, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -301,10 +301,7 @@ def _frames(path: Path) -> Iterator[tuple[float, Image, float]]:
     if path.is_dir():
         names = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
         for index, name in enumerate(names):
-            picture = cv2.imread(str(name), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise MediaError(f"the frame {name} cannot be read")
-            yield float(index), np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), dtype=np.uint8), np.inf
+            yield float(index), read_picture(name), np.inf
         return
     with VideoReader(path) as reader:
         info = reader.info
