@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from uprnet.cli import main
 from uprnet.media.images import read_image, write_image
 from uprnet.media.video import VideoReader
 from uprnet.network.config import ModelConfig
-from uprnet.network.weights import save_model
+from uprnet.network.weights import load_model, save_model
 
 
 @pytest.fixture
@@ -84,6 +85,50 @@ def test_image_at_other_times(here: Path, capsys: pytest.CaptureFixture[str], op
     assert main(f"image a.png b.png -o m.png --model small {option}".split()) == 0
     assert said(capsys)[0].split() == names
     assert sorted(path.name for path in here.glob("m*")) == names
+
+
+def test_every_network_option_reaches_the_interpolator(monkeypatch: pytest.MonkeyPatch):
+    class AskedError(Exception):
+        pass
+
+    def record(model: str, device: str, **rest: object) -> None:
+        raise AskedError({"model": model, "device": device, **rest})
+
+    monkeypatch.setattr("uprnet.interpolate.Interpolator", record)
+    options = "--model small --device cpu --engine torch --precision bf16 --memory 1GiB --compile"
+    with pytest.raises(AskedError) as asked:
+        main(f"image a.png b.png -o m.png {options}".split())
+    assert asked.value.args[0] == {
+        "model": "small",
+        "device": "cpu",
+        "engine": "torch",
+        "precision": "bf16",
+        "memory": "1GiB",
+        "compile": True,
+    }
+
+
+def test_commands_of_training(here: Path):
+    assert main(["synth", "--preview", "s.png", "--rows", "1", "--size", "48"]) == 0
+    assert read_image(here / "s.png").pixels.shape[0] >= 48
+    assert main(["widen", "small", "--to", "base", "-o", "w.safetensors"]) == 0
+    assert load_model("w.safetensors").config == ModelConfig.from_size("base")
+
+
+def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):
+    (here / "set" / "one").mkdir(parents=True)
+    for index, name in enumerate(("a", "a", "b"), 1):
+        (here / "set" / "one" / f"im{index}.png").write_bytes((here / f"{name}.png").read_bytes())
+    command = "benchmark triplets set --model small --device cpu --json b.json --csv b.csv --save-worst 1 worst"
+    assert main(command.split()) == 0
+    assert "psnr" in said(capsys)[0].lower()
+    assert json.loads((here / "b.json").read_text())["means"][0]["scores"]["psnr_rounded"] > 10
+    assert (here / "b.csv").read_text().count("\n") >= 2
+    assert len(list((here / "worst").rglob("*.png"))) >= 1
+    command = "runtime --size 32x48 --model small --times 1 --repeats 1 --warmup 0 --device cpu --json r.json"
+    assert main(command.split()) == 0
+    assert json.loads((here / "r.json").read_text())
+    refused(capsys, "runtime --size 48 --model small", "size must be")
 
 
 def test_image_show(here: Path):

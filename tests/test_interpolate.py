@@ -37,7 +37,7 @@ def test_type_size_and_range_come_back(interpolator: Interpolator, dtype: Any):
     assert frame.shape == img0.shape
     white = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
     reference = interpolator(*images(np.float64), t=0.5)
-    assert np.abs(frame / white - reference).max() < 1.5 / 255  # an 8-bit input is half a step off itself
+    assert np.abs(frame / white - reference).max() < (1.5 if dtype == np.uint8 else 0.02) / 255  # 8 bits: half a step
 
 
 def test_integers_are_rounded_not_truncated(interpolator: Interpolator):

@@ -169,7 +169,7 @@ class TestPictures:
         check_times(probe, path, [Fraction(k, 50) for k in range(12)], Fraction(12, 50))
 
     @pytest.mark.parametrize("degrees", [90, 180])
-    def test_turned_pictures_stay_upright(self, make_clip, tmp_path, probe, degrees):
+    def test_turned_pictures_stay_upright(self, make_clip, tmp_path, probe, seen, degrees):
         path = self.convert(make_clip, tmp_path, "turned.mp4", "o.mp4", rotation=degrees, height=48, width=80)
         shown = []
         for file in (tmp_path / "turned.mp4", path):
@@ -181,6 +181,9 @@ class TestPictures:
             sides = stream["width"], stream["height"]
             shown.append(sides[::-1] if turned and turned[0] % 180 else sides)
         assert shown[0] == shown[1]
+        width, height = shown[0]
+        before, after = (seen(file, (height, width))[0].astype(int) for file in (tmp_path / "turned.mp4", path))
+        assert np.abs(before - after).mean() < 3
         check_times(probe, path, [Fraction(k, 50) for k in range(12)], Fraction(12, 50))
 
     def test_interlaced_is_refused_or_made_whole(self, make_clip, tmp_path, probe):

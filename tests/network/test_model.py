@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ def test_equals_the_reference(golden_case: dict[str, Any], official_file: Any, b
 def test_training_mode_gives_the_same_frame_as_inference(small: UPRNet, pair: Any):
     with torch.inference_mode():
         fast = small(*pair, 0.5).frame
-    torch.testing.assert_close(small(*pair, 0.5).frame, fast, rtol=0, atol=1e-5)
+    frame = copy.deepcopy(small).requires_grad_(True).train()(*pair, 0.5).frame
+    assert frame.requires_grad
+    torch.testing.assert_close(frame.detach(), fast, rtol=0, atol=1e-5)
 
 
 def test_parts_compose_to_forward(small: UPRNet, pair: Any):

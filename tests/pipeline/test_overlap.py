@@ -144,27 +144,27 @@ class TestBehind:
 
 
 def test_three_stages_work_at_the_same_time():
-    pause, number = 0.02, 12
+    """They meet: each is at an item of its own at one moment."""
+    number, got, meeting = 6, [], threading.Barrier(3, timeout=30)
 
-    def slow_source():
+    def source():
         for item in range(number):
-            time.sleep(pause)
+            if item >= 2:
+                meeting.wait()
             yield item
 
-    got = []
-
-    def slow_sink(items):
+    def sink(items):
         for item in items:
-            time.sleep(pause)
+            if item < number - 2:
+                meeting.wait()
             got.append(item)
 
-    start = time.monotonic()
-    with ahead(slow_source(), 2) as items, behind(slow_sink, 2) as put:
+    with ahead(source(), 2) as items, behind(sink, 2) as put:
         for item in items:
-            time.sleep(pause)
+            if 1 <= item < number - 1:
+                meeting.wait()
             put(item)
     assert got == list(range(number))
-    assert time.monotonic() - start < 2 * pause * number  # one after the other it would be three times
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux only")

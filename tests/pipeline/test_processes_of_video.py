@@ -69,7 +69,7 @@ def test_killed_at_random_moments(make_clip, tmp_path, name, kills):
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_asked_to_end_and_begun_again(make_clip, tmp_path, sent, code):
-    source = make_clip("s.mp4", range(80), height=32, width=48)
+    source = make_clip("s.mp4", range(400), height=32, width=48)
     command = [sys.executable, "-m", "uprnet", "video", str(source), "-o", "o.mp4", "--model", "small"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
     wait_for(lambda: (tmp_path / ".o.mp4.uprnet" / "00000000.segment").exists() or process.poll() is not None)

@@ -148,12 +148,19 @@ def test_accumulating_parts_gives_the_gradient_of_the_whole_batch(tiny):
     parts = replace(whole, run=whole.run + "-parts", optimizer=replace(whole.optimizer, accumulate=2))
     train(whole), train(parts)
     _assert_close(final_state(whole.run)["ema"], final_state(parts.run)["ema"])
+    _assert_equal_norms(whole, parts)
 
 
 def _assert_close(first, second):
     """Equal but for rounding, which Adam magnifies where a gradient is nearly 0."""
     difference = sum((tensor - second[name]).square().sum() for name, tensor in first.items())
     assert difference.sqrt() < 0.01
+
+
+def _assert_equal_norms(first, second):
+    """AdamW does not care for the scale of gradients: weights alone would not show a wrong one."""
+    norms = [[line["gradient_norm"] for line in lines(config.run)] for config in (first, second)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-2)
 
 
 @pytest.mark.slow
@@ -194,6 +201,7 @@ def test_two_processes_train_as_one_with_the_same_batch(tiny, tmp_path):
     _assert_close(final_state(alone.run)["ema"], final_state(together.run)["ema"])
     losses = [[line["loss"] for line in lines(config.run)] for config in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    _assert_equal_norms(alone, together)
 
 
 def _free_port():

@@ -1,5 +1,6 @@
 """Parts of a batch on threads of their own, against one backward pass over all of it."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -68,6 +69,11 @@ def test_gradients_add_up_scaled_and_the_same_every_time(batch):
         assert torch.equal(gradients(twice)[name], gradient), name
 
 
-def test_the_callers_number_of_threads_stays(batch):
+def test_threads_that_start_later_have_the_callers_number(batch):
+    torch.set_num_threads(3)
     SideBySide(objective(), 2)(batch)
-    assert torch.get_num_threads() == 1  # what the tests of this folder set
+    found = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert (torch.get_num_threads(), found) == (3, [3])

@@ -48,6 +48,13 @@ def test_given_triplets_of_odd_size_are_padded_and_cropped(tmp_path, write_image
     assert validator(load_model("small"), CPU).values["given/psnr"] > 20
 
 
+def test_given_triplets_of_unequal_sizes_are_refused(tmp_path, write_image):
+    for index, height in enumerate((40, 44, 40), start=1):
+        write_image(tmp_path / "a" / f"im{index}.png", np.zeros((height, 48, 3), np.uint8))
+    with pytest.raises(TrainingError, match="of one size: the frames of a sample must have one size"):
+        Validator(SYNTHETIC, 1, 32, triplets=tmp_path)
+
+
 def test_a_source_that_holds_nothing_back_is_left_out(vimeo_tree, caplog):
     tree = TripletConfig(str(vimeo_tree(3, "tri_trainlist.txt", samples=2)), 1.0)
     assert list(Validator(replace(SYNTHETIC, triplets=tree), 1, 32).sets) == ["synthetic"]
