@@ -128,7 +128,9 @@ def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):
     command = "runtime --size 32x48 --model small --times 1 --repeats 1 --warmup 0 --device cpu --json r.json"
     assert main(command.split()) == 0
     assert json.loads((here / "r.json").read_text())
-    refused(capsys, "runtime --size 48 --model small", "size must be")
+    said(capsys)
+    assert main("runtime --size 48 --model small".split()) == 1
+    assert "--size must be height x width, such as 480x640, got '48'" in said(capsys)[1]
 
 
 def test_image_show(here: Path):
