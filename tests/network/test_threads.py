@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -70,6 +73,18 @@ def test_nobody_works_on_once_the_caller_was_interrupted():
     time.sleep(0.2)
     assert done == seen
     assert len(done) < 98
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_has_threads_of_its_own():
+    script = (
+        "import os, sys; from uprnet.network.ops import cpu; cpu.num_threads = lambda: 2\n"
+        "cpu.share_out(lambda job: None, range(4))\n"
+        "child = os.fork()\n"
+        "if child == 0: cpu.share_out(lambda job: None, range(4)); os._exit(7)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60).returncode == 7
 
 
 @pytest.mark.parametrize(("engine", "expected"), [("numba", {(3, 1)}), ("torch", {(3, 3)})])

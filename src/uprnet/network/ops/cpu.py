@@ -79,6 +79,10 @@ def num_threads() -> int:
     return threads or torch.get_num_threads()
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has no threads but its own
+
+
 def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
     """Do ``work`` on each of some jobs, in no order, on as many threads as torch may use."""
     waiting = deque(jobs)
