@@ -9,6 +9,7 @@ interpreter. The exit code is 1 if a check fails, or if there is no GPU.
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import os
 import platform
@@ -188,6 +189,7 @@ def frame_table(models: list[str], sizes: list[tuple[int, int]], repeats: int, *
                     mark = "yes" if is_compiled else "no"
                     table.add_row(model, f"{width}x{height}", precision, mark, *cells)
                     interpolator = None
+                    gc.collect()  # recorded graphs are cycles of references
                     torch.cuda.empty_cache()
     return table
 

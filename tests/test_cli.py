@@ -129,7 +129,7 @@ def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):
     assert main(command.split()) == 0
     assert json.loads((here / "r.json").read_text())
     said(capsys)
-    assert main("runtime --size 48 --model small".split()) == 1
+    assert main(["runtime", "--size", "48", "--model", "small"]) == 1
     assert "--size must be height x width, such as 480x640, got '48'" in said(capsys)[1]
 
 

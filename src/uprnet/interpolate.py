@@ -305,7 +305,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         picked = torch.device(device)
-        torch.empty(0, device=picked)
+        picked = torch.empty(0, device=picked).device  # with its number: "cuda" alone is whichever is current
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(

@@ -49,6 +49,8 @@ class Transfers:
             InvalidInputError: If it is of another type, or its floats are in another range.
         """
         white = full_scale(image)
+        if self.device.type not in ("cpu", "cuda"):  # such as Apple's, which knows neither float64 nor uint16
+            image = image.float() if isinstance(image, Tensor) else image.astype(np.float32)
         if isinstance(image, Tensor):
             tensor = (image if image.ndim == 4 else image[None]).to(self.device)
         else:
@@ -73,7 +75,7 @@ class Transfers:
         if white != 1:
             frame = (frame * white).round().clamp(0, white)
         if isinstance(like, Tensor):
-            result = frame.to(like.device, like.dtype).view(like.shape).clone()
+            result = frame.to(like.device).to(like.dtype).view(like.shape).clone()
             return lambda: result
         if like.dtype == np.uint8:
             frame = frame.to(torch.uint8)  # a quarter of the bytes to copy

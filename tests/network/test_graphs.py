@@ -55,6 +55,15 @@ def test_a_size_is_recorded_when_it_comes_again():
     assert [result.unique().tolist() for result in results] == [[0], [2], [4], [6]]  # none overwrote an earlier one
 
 
+def test_what_runs_first_is_laid_out_as_what_is_recorded():
+    """Code that was compiled for an expanded tensor would be compiled again while the device records."""
+    strides = []
+    graphed = Graphed(lambda tensor: strides.append(tensor.stride()) or tensor + 1, Recorder())
+    for _ in range(2):
+        graphed(torch.zeros(1, 2).expand(3, 2))
+    assert set(strides) == {(2, 1)}
+
+
 def test_numbers_with_a_point_do_not_make_another_recording():
     recorder = Recorder()
     graphed = Graphed(lambda tensor, t: t * tensor, recorder)
@@ -111,10 +120,10 @@ def test_gradients_pass_because_nothing_is_recorded():
 
 def test_frames_come_out_the_same(monkeypatch: pytest.MonkeyPatch):
     recorder = Recorder()
-    monkeypatch.setattr(graphs, "CudaCapture", lambda: recorder)
+    monkeypatch.setattr(graphs, "CudaCapture", lambda _device: recorder)
     # With memory to spare, as on a GPU: what is cut into stripes is not recorded.
     plain, interpolator = (Interpolator("small", "cpu", memory="1GiB") for _ in range(2))
-    graphs.use_graphs(interpolator.model)
+    graphs.use_graphs(interpolator.model, interpolator.device)
     clip = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), dtype=np.uint8)
     for pair in pairwise(clip):
         frames, expected = interpolator.between(*pair, [0.25, 0.5]), plain.between(*pair, [0.25, 0.5])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 from uprnet.network.graphs import use_graphs
 from uprnet.network.model import UPRNet
+from uprnet.network.ops.backend import default_backend
 from uprnet.network.precision import ConvolutionsIn
+
+logger = logging.getLogger(__name__)
 
 
 def compiled(model: UPRNet, backend: str | Any = "inductor") -> UPRNet:
@@ -22,10 +26,14 @@ def compiled(model: UPRNet, backend: str | Any = "inductor") -> UPRNet:
         backend: What `torch.compile` compiles with.
     """
     network = copy.deepcopy(model)
-    for child in network.children():
-        # The box itself: torch counts compilations for each forward method, and those of the wrapper would be one.
-        box = child.box if isinstance(child, ConvolutionsIn) else child
-        box.compile(backend=backend)
-    if next(network.parameters()).is_cuda:
-        use_graphs(network)
+    device = next(network.parameters()).device
+    if device.type == "cuda" and default_backend(device) != "triton":  # what torch compiles to is Triton, too
+        logger.warning("torch.compile is left out: it needs Triton, which does not run on %s", device)
+    else:
+        for child in network.children():
+            # The box itself: torch counts compilations for each forward method, and those of the wrapper would be one.
+            box = child.box if isinstance(child, ConvolutionsIn) else child
+            box.compile(backend=backend)
+    if device.type == "cuda":
+        use_graphs(network, device)
     return network

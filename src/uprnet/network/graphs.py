@@ -30,26 +30,34 @@ MAX_GRAPHS = 4
 Capture = Callable[[Callable[..., Any], tuple[Any, ...]], tuple[Callable[[], None], Any]]
 
 
-def use_graphs(model: UPRNet) -> None:
-    """Let the three steps of ``model`` (on a CUDA device, for inference) go through graphs.
+def use_graphs(model: UPRNet, device: torch.device) -> None:
+    """Let the three steps of ``model`` (on a CUDA ``device``, for inference) go through graphs.
 
     A device that cannot record them says so in the log, and all goes on without.
     """
-    capture = CudaCapture()
+    capture = CudaCapture(device)
     for step in ("encode", "estimate_motion", "synthesize"):
         setattr(model, step, Graphed(getattr(model, step), capture))
 
 
 class CudaCapture:
-    """Record what a function launches; all recordings share one pool of memory, because one is replayed at a time."""
+    """Record what a function launches; all recordings share one pool of memory, because one is replayed at a time.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where the function works; torch would record what the current device does.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Callable[[], None], Any]:
         """Return what replays ``function``, and its results, which every replay overwrites."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Other threads may go on using the device meanwhile.
+        record = torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local")
+        with torch.cuda.device(self._device), record:
             results = function(*arguments)
         return graph.replay, results
 
@@ -86,14 +94,15 @@ class Graphed:
         leaves, structure = tree_flatten(arguments)
         device = next(leaf.device for leaf in leaves if isinstance(leaf, Tensor))
         leaves = [torch.full((), leaf, device=device) if isinstance(leaf, float) else leaf for leaf in leaves]
-        size = (structure, *map(_size, leaves))
+        size = (repr(structure), *map(_size, leaves))  # the structure itself has no hash before torch 2.8
         if size not in self._sizes:
             self._remember(size, None)
-            return self._function(*tree_unflatten(leaves, structure))
+            # Copies, as they will be recorded: an expanded tensor becomes dense, for which code is compiled anew.
+            return self._function(*tree_unflatten(_copied(leaves), structure))
         recording = self._sizes[size]
         if recording is None:
-            inputs = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
             try:
+                inputs = _copied(leaves)
                 recording = _Recording(inputs, *self._capture(self._function, tree_unflatten(inputs, structure)))
             except RuntimeError as error:
                 logger.warning("no CUDA graphs here, which costs speed: %s", str(error).splitlines()[0])
@@ -113,6 +122,10 @@ class Graphed:
         self._sizes[size] = recording
         while len(self._sizes) > self._limit:
             self._sizes.popitem(last=False)
+
+
+def _copied(leaves: list[Any]) -> list[Any]:
+    return [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 def _size(leaf: Any) -> Hashable:
