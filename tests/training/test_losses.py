@@ -82,6 +82,20 @@ def test_flow_error_is_the_mean_length_of_the_difference():
     assert found.tolist() == pytest.approx([0, 2.5], abs=2e-3)
 
 
+def test_pixels_of_unknown_motion_count_for_nothing():
+    flow = torch.zeros(1, 4, 8, 8, requires_grad=True)
+    truth = torch.full((1, 4, 32, 32), torch.nan)
+    truth[:, :, :16] = 3.0
+    found = flow_error(flow, truth, level=0)
+    assert found.item() == pytest.approx(18**0.5 / 2, abs=2e-3)
+    found.sum().backward()
+    assert flow.grad.isfinite().all()
+    assert not flow.grad[:, :, 4:].any()
+    costs = torch.randn(1, 81, 8, 8, generator=torch.Generator().manual_seed(0))
+    known = torch.where(truth.isfinite(), truth, 1000.0)
+    assert matching(costs, truth, 0, torch.tensor(1.0)) == matching(costs, known, 0, torch.tensor(1.0))
+
+
 def test_matching_is_smallest_for_features_that_moved_as_the_flow_says():
     features = torch.nn.functional.normalize(torch.randn(1, 16, 24, 24, generator=torch.Generator().manual_seed(0)))
     moved = torch.roll(features, (1, -2), (2, 3))  # dy = 1, dx = -2 on the quarter grid

@@ -129,6 +129,25 @@ def test_motion_is_measured_in_pixels_of_the_cached_frames(tmp_path, frames, wri
     assert np.median(clip.motion) == pytest.approx(4, abs=1)
 
 
+def test_dis_flow_is_the_motion_where_both_directions_agree(tmp_path, frames, frame_folder):
+    frame_folder("slide", frames(12, (160, 176), (2, 3)))
+    videos = VideoFolder(folder(tmp_path, dis_flow=True, max_stride=1))
+    for sample in draws(videos, 10, 96):
+        for flow, sign in ((sample.flow_01, -1), (sample.flow_10, 1)):
+            known = np.isfinite(flow).all(axis=2)
+            assert 0.7 < known.mean() < 1
+            # Two frames further the texture has moved by 6 and 4 pixels; what leaves the picture is not known.
+            error = np.hypot(flow[..., 0] - 6 * sign, flow[..., 1] - 4 * sign)[known]
+            assert np.median(error) < 0.2
+        assert not np.isfinite(sample.flow_01[:2, :4]).any()
+
+
+def test_dis_flow_does_not_judge(tmp_path, frames, frame_folder):
+    frame_folder("slide", frames(12, (96, 128), (2, 3)))
+    videos = VideoFolder(folder(tmp_path, dis_flow=True, held_out=("slide",)), held_out=True)
+    assert videos.draw(64, PLAIN, np.random.default_rng(0)).flow_01 is None
+
+
 def test_held_out_clips_are_kept_apart(tmp_path, frame_folder):
     for name in ("a", "b", "c"):
         frame_folder(name, numbered(5))

@@ -91,13 +91,15 @@ def flow_error(flow: Tensor, true_flow: Tensor, level: int) -> Tensor:
 
     Args:
         flow: Estimated flow of the level, ``(B, 4, h/4, w/4)``.
-        true_flow: True flow at full resolution, ``(B, 4, H, W)``, full-resolution pixels.
+        true_flow: True flow at full resolution, ``(B, 4, H, W)``, full-resolution pixels; NaN where nobody knows it,
+            which counts as no error.
         level: Which level ``flow`` is of.
 
     Returns:
         ``(B,)``.
     """
-    difference = flow - flow_at_level(true_flow, level)
+    truth = flow_at_level(true_flow, level)
+    difference = torch.where(truth.isfinite(), flow - truth, 0)
     squared = difference.square()
     both = squared[:, 0::2] + squared[:, 1::2]  # (B, 2, h/4, w/4), one for each direction
     error: Tensor = (both + CHARBONNIER_EPSILON).sqrt().flatten(1).mean(dim=1)
@@ -112,7 +114,7 @@ def matching(costs: Tensor, true_flow: Tensor, level: int, sharpness: Tensor) ->
 
     Args:
         costs: Cost volume of the unwarped features of a level, ``(B, 81, h/4, w/4)``.
-        true_flow: True flow at full resolution, ``(B, 4, H, W)``, full-resolution pixels.
+        true_flow: True flow at full resolution, ``(B, 4, H, W)``, full-resolution pixels; NaN where nobody knows it.
         level: Which level ``costs`` is of.
         sharpness: Factor on the costs before the softmax, one learned number.
 
@@ -120,7 +122,8 @@ def matching(costs: Tensor, true_flow: Tensor, level: int, sharpness: Tensor) ->
         ``(B,)``; 0 where no pixel qualifies.
     """
     height, width = costs.shape[2:]
-    displacement = flow_at_level(true_flow, level)[:, :2].div(FLOW_STRIDE).round().long()
+    truth = flow_at_level(true_flow, level)[:, :2].div(FLOW_STRIDE).round()
+    displacement = truth.nan_to_num(RADIUS + 1).long()  # beyond what is looked at
     dx, dy = displacement[:, 0], displacement[:, 1]
     x = torch.arange(width, device=costs.device) + dx
     y = torch.arange(height, device=costs.device)[:, None] + dy

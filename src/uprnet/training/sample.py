@@ -46,7 +46,7 @@ class Sample:
 
     Convention:
         Images are ``(H, W, 3)`` RGB uint8; flows ``(H, W, 2)`` float32 as ``(dx, dy)`` in pixels, from the first
-        named frame to the second, or None where nobody knows the motion.
+        named frame to the second, NaN at pixels whose motion nobody knows, or None if that is so of all.
 
     Args:
         img0: First frame.
@@ -76,7 +76,8 @@ class Batch:
         img1: Like ``img0``.
         target: Like ``img0``.
         t: ``(B,)``.
-        flow: ``(B, 4, H, W)``, channels ``(dx01, dy01, dx10, dy10)`` in pixels; zero where unknown.
+        flow: ``(B, 4, H, W)``, channels ``(dx01, dy01, dx10, dy10)`` in pixels; NaN at pixels whose motion is unknown,
+            zero in samples of which it is unknown altogether.
         has_flow: ``(B,)``, 1 where the motion is known and 0 where it is not.
         skipped: Unreadable samples that were drawn before each of these, ``(B,)``.
     """
