@@ -154,8 +154,8 @@ class TestVideo:
         alive, counts = set(), []
 
         class Watched(SourceFrame):
-            def __init__(self, *arguments):
-                super().__init__(*arguments)
+            def __init__(self, *arguments, **named):
+                super().__init__(*arguments, **named)
                 alive.add(id(self))
 
             def __del__(self):
