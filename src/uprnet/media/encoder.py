@@ -219,7 +219,9 @@ class Segment:
             return [(pts, duration) for pts, _, duration, *_ in self._records(file)]
 
     def packets(self) -> Iterator[Packet[Stream]]:
-        """Give the packets in decoding order, with exact pts, dts and duration; ``time_base`` is the tick.
+        """Give the packets in decoding order, with exact pts and duration; ``time_base`` is the tick.
+
+        The dts is the encoder's, which x265 leaves to chance where a segment has one frame or two: a file needs its own.
 
         Raises:
             MediaError: If the file is not complete.
