@@ -60,7 +60,7 @@ def test_stored_frames_keep_the_matrix_in_every_container(tmp_path, probe, endin
     with av.open(str(tmp_path / f"o{ending}"), "w") as container:
         stream = add_track(container, encoding, picture)
         for packet in Segment(tmp_path / "0").packets():
-            packet.stream, packet.dts = stream, packet.pts  # that of x265 is random where there is one frame
+            packet.stream, packet.dts = stream, packet.pts  # x265's is random for one frame
             container.mux(packet)
     (data,) = probe(tmp_path / f"o{ending}", "-show_entries", "stream_side_data")["streams"][0]["side_data_list"]
     found = tuple(int(number) for row in data["displaymatrix"].strip().split("\n") for number in row.split()[1:])

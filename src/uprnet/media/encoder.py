@@ -221,7 +221,7 @@ class Segment:
     def packets(self) -> Iterator[Packet[Stream]]:
         """Give the packets in decoding order, with exact pts and duration; ``time_base`` is the tick.
 
-        The dts is the encoder's, which x265 leaves to chance where a segment has one frame or two: a file needs its own.
+        The dts is the encoder's, which x265 leaves to chance in a segment of one or two frames: files need their own.
 
         Raises:
             MediaError: If the file is not complete.

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +19,8 @@ from uprnet.errors import MediaError, TrainingError
 from uprnet.files import write_whole
 from uprnet.media.video import VideoReader
 from uprnet.training.augmentation import AugmentationConfig, draw_scale, resize_square
-from uprnet.training.sample import Flow, Image, Sample, read_picture
+from uprnet.training.dis_flow import with_dis_flow
+from uprnet.training.sample import Image, Sample, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ CLIP_EXPONENT = 0.75  # a clip is drawn with probability ~ activity ** 0.75: man
 ACTIVE_MOTION = (0.2, 4.0)  # pixels: what a pair of frames counts for in its clip's activity, at least and at most
 HELD_OUT_EVERY = 20  # clips, of which one is kept for validation if none is named
 MAX_DRAWS = 8  # triples tried until one moves as wanted
-AGREEMENT = (0.5, 0.05)  # pixels, and share of the motion, by which DIS flow there and back may differ
 MAX_WINDOWS = 6  # windows looked at, of which one that moves is preferred
 
 
@@ -190,7 +190,7 @@ class VideoFolder:
         window = (slice(top, top + side), slice(left, left + side))
         img0, target, img1 = (np.array(clip.frames[index][window]) for index in (first, middle, first + span))
         sample = resize_square(Sample(img0, img1, target, float((y - x) / (z - x))), size)
-        return _with_dis_flow(sample) if self._has_flow else sample
+        return with_dis_flow(sample) if self._has_flow else sample
 
     def _draw_span(self, clip: Clip, rng: np.random.Generator) -> int:
         """Frames from the first to the last of a triple."""
@@ -198,33 +198,6 @@ class VideoFolder:
         if rng.random() < self.config.middle:
             return 2 * int(rng.integers(1, longest // 2 + 1))
         return int(rng.integers(2, longest + 1))
-
-
-def _with_dis_flow(sample: Sample) -> Sample:
-    """Add DIS flow both ways; NaN where following it and then the other way does not lead back.
-
-    Reference:
-        Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; for teaching by the flow of another
-        method: Kong et al., "IFRNet", CVPR 2022.
-    """
-    first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (sample.img0, sample.img1))
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    zero = np.zeros((*first.shape, 2), np.float32)
-    forth = np.asarray(search.calc(first, second, zero.copy()), np.float32)
-    back = np.asarray(search.calc(second, first, zero.copy()), np.float32)
-    return replace(sample, flow_01=_agreed(forth, back), flow_10=_agreed(back, forth))
-
-
-def _agreed(flow: Flow, other: Flow) -> Flow:
-    """Keep flow where the ``other`` one leads back to the start, within `AGREEMENT`; NaN elsewhere."""
-    height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    to_x, to_y = x + flow[..., 0], y + flow[..., 1]
-    returned = flow + cv2.remap(other, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    is_inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    limit = AGREEMENT[0] + AGREEMENT[1] * np.hypot(flow[..., 0], flow[..., 1])
-    is_agreed = is_inside & (np.hypot(returned[..., 0], returned[..., 1]) <= limit)
-    return np.where(is_agreed[..., None], flow, np.float32(np.nan))
 
 
 def _draw_window(
