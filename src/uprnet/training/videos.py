@@ -59,8 +59,7 @@ class VideoConfig:
         max_stride: Largest distance between two neighbours of a triple, in frames.
         max_motion: Largest motion from the first to the last frame, as a share of the crop.
         middle: Share of triples whose target is half way; the others are at any frame between.
-        dis_flow: Take OpenCV's DIS flow for the true motion, at pixels where both directions agree. It is finer than
-            what a network learns from synthetic motion alone.
+        dis_flow: Take OpenCV's DIS flow for the true motion, at pixels where both directions agree.
     """
 
     root: str = ""
@@ -163,7 +162,7 @@ class VideoFolder:
             rng: Source of all randomness.
 
         Returns:
-            A sample without flow.
+            A sample, without flow unless `VideoConfig.dis_flow` asks for it.
 
         Raises:
             TrainingError: If the frames are smaller than ``size``.
@@ -186,9 +185,9 @@ class VideoFolder:
         middle = first + span // 2
         if span % 2 or rng.random() >= self.config.middle:
             middle = first + int(rng.integers(1, span))
-        x, y, z = (clip.times[index] for index in (first, middle, first + span))
-        window = (slice(top, top + side), slice(left, left + side))
-        img0, target, img1 = (np.array(clip.frames[index][window]) for index in (first, middle, first + span))
+        three, window = (first, middle, first + span), (slice(top, top + side), slice(left, left + side))
+        x, y, z = (clip.times[index] for index in three)
+        img0, target, img1 = (np.array(clip.frames[index][window]) for index in three)
         sample = resize_square(Sample(img0, img1, target, float((y - x) / (z - x))), size)
         return with_dis_flow(sample) if self._has_flow else sample
 
