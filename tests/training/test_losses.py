@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.metrics
 import torch
 
 from uprnet.network.ops import cost_volume
-from uprnet.training.losses import census, charbonnier, flow_at_level, flow_error, laplacian, matching
+from uprnet.training.losses import census, charbonnier, flow_at_level, flow_error, laplacian, matching, psnr
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 
@@ -46,7 +47,7 @@ def test_census_against_loops():
     assert census(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("loss", [census, charbonnier, laplacian])
+@pytest.mark.parametrize("loss", [census, charbonnier, laplacian, psnr])
 def test_a_batch_is_the_sum_of_its_items(loss):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 3, 3, 32, 40, generator=generator).unbind(0)
@@ -55,11 +56,19 @@ def test_a_batch_is_the_sum_of_its_items(loss):
         assert together[index] == pytest.approx(loss(x[index : index + 1], y[index : index + 1]).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [census, charbonnier, laplacian])
+@pytest.mark.parametrize("loss", [census, charbonnier, laplacian, psnr])
 def test_gradients_are_those_of_finite_differences(loss):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(2, 1, 3, 9, 8, generator=generator, dtype=torch.float64).unbind(0)
     assert torch.autograd.gradcheck(loss, (x.requires_grad_(True), y))
+
+
+def test_psnr_is_that_of_scikit_image_and_has_an_end_where_no_one_sees_a_difference():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 1, 3, 9, 8))
+    expected = skimage.metrics.peak_signal_noise_ratio(y, x, data_range=1)
+    assert psnr(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(-expected, abs=1e-4)
+    assert psnr(torch.from_numpy(x), torch.from_numpy(x)).item() == pytest.approx(-60)
 
 
 def test_laplacian_is_zero_for_equal_images_and_counts_broad_errors_more():

@@ -20,6 +20,7 @@ CENSUS_SOFTNESS = 0.81  # squared intensity at which a difference saturates (Mei
 CENSUS_TOLERANCE = 0.1  # squared difference of descriptors at which the distance saturates (Meister et al. 2018)
 GREY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # of R, G and B (ITU-R BT.601)
 LAPLACIAN_LEVELS = 5  # (Niklaus and Liu 2018)
+PSNR_EPSILON = 1e-6  # squared intensity: 60 dB, where rounding to 8 bit hides any further gain
 
 
 def charbonnier(img_t: Tensor, target: Tensor) -> Tensor:
@@ -84,6 +85,22 @@ def laplacian(img_t: Tensor, target: Tensor) -> Tensor:
             break
         band = low
     return total
+
+
+def psnr(img_t: Tensor, target: Tensor) -> Tensor:
+    """Negative PSNR, in decibel: a sample that is nearly right teaches as much as one that is far off.
+
+    Args:
+        img_t: Predicted frames, ``(B, 3, H, W)``.
+        target: True frames, like ``img_t``.
+
+    Returns:
+        ``(B,)``.
+
+    Reference:
+        Chen et al., "HINet: Half Instance Normalization Network for Image Restoration", CVPR workshops 2021.
+    """
+    return 10 * ((img_t - target).square().flatten(1).mean(dim=1) + PSNR_EPSILON).log10()
 
 
 def flow_error(flow: Tensor, true_flow: Tensor, level: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from uprnet.errors import TrainingError
 from uprnet.network.model import Features, Motion, UPRNet
 from uprnet.network.ops import cost_volume
-from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching
+from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching, psnr
 from uprnet.training.sample import Batch
 
 MATCHING_START = 10.0  # factor on the cost volume before the softmax; learned from there
@@ -24,6 +24,7 @@ class LossConfig:
         charbonnier: Smooth absolute difference of the frames.
         census: Difference of local structure of the frames.
         laplacian: Difference of Laplacian pyramids of the frames.
+        psnr: Negative PSNR of the frames, in decibel.
         flow: End-point error of the flow of every level, in pixels, where the true motion is known.
         matching: Cross-entropy of the cost volume of every level, where the true motion is known.
         frame_decay: Weight of each level's frame relative to the finer one's; 0 looks at the finest alone.
@@ -34,6 +35,7 @@ class LossConfig:
     charbonnier: float = 1.0
     census: float = 1.0
     laplacian: float = 0.0
+    psnr: float = 0.0
     flow: float = 0.0
     matching: float = 0.0
     frame_decay: float = 0.0
@@ -109,7 +111,7 @@ class Objective(nn.Module):
 
     def _frame_losses(self, frames: list[Tensor | None], target: Tensor) -> dict[str, Tensor]:
         """Losses of the frames, levels summed with their decay."""
-        losses = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian}
+        losses = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr}
         wanted = {name: loss for name, loss in losses.items() if getattr(self.config, name) > 0}
         parts = {name: torch.zeros(len(target), device=target.device) for name in wanted}
         for level, frame in enumerate(frames):
