@@ -69,6 +69,7 @@ class ComputeConfig:
         precision: ``no`` (float32), ``bf16`` or ``fp16``.
         checkpointing: Compute activations twice instead of keeping them, for large crops.
         compile: Compile the network with ``torch.compile``.
+        cuda_graphs: Record a step and replay it, on one NVIDIA GPU: the smaller the batch, the more it gains.
         channels_last: Lay images and weights out with channels side by side.
         engine: What runs the convolutions: ``numba`` (Winograd's algorithm, on the CPU in float32, with channels side
             by side), ``torch``, or ``auto`` (the first where it can be used).
@@ -79,6 +80,7 @@ class ComputeConfig:
     precision: str = "no"
     checkpointing: bool = False
     compile: bool = False
+    cuda_graphs: bool = False
     channels_last: bool = False
     engine: str = "auto"
     threads: int = 0

@@ -22,6 +22,7 @@ from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.weights import save_model
 from uprnet.training.checkpoints import CheckpointFolder, only_process
 from uprnet.training.config import TrainingConfig, write_recipe
+from uprnet.training.cuda_graphs import GraphedObjective, check_graphs
 from uprnet.training.journal import Journal
 from uprnet.training.mixture import Positions, TrainingStream, prepare_worker
 from uprnet.training.objective import Objective
@@ -95,6 +96,8 @@ def train(config: TrainingConfig, *, resume: bool = False) -> TrainingResult:
     """
     accelerator = open_accelerator(config)
     check_batch(config.optimizer, accelerator.num_processes)
+    if config.compute.cuda_graphs:
+        check_graphs(config, accelerator.device, accelerator.num_processes)
     folder = CheckpointFolder(Path(config.run) / "checkpoints", config.log.keep)
     if accelerator.device.type == "cpu":
         reuse_freed_memory()
@@ -141,6 +144,7 @@ class _Run:
         threads = torch.get_num_threads()
         can_split = is_alone and threads > 1 and not config.compute.compile
         self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
+        self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)
         self.stopping = False
@@ -212,9 +216,15 @@ class _Run:
         if self.side_by_side is not None:
             return self.side_by_side(batch, scale)
         with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-            losses: tuple[Tensor, dict[str, Tensor]] = self.wrapped(batch)
+            losses: tuple[Tensor, dict[str, Tensor]] = (self.graphed or self.wrapped)(batch)
             self.accelerator.backward(losses[0].mean() * scale)
         return losses
+
+    def _record(self) -> GraphedObjective:
+        """Record the objective before the data loader has threads that use the GPU."""
+        samples = collate([self.stream[index] for index in range(self.config.optimizer.batch_size)])
+        batch = samples.unpack(self.accelerator.device, channels_last=self.channels_last)
+        return GraphedObjective(self.objective, batch)
 
     def _reduce(self, measured: dict[str, Tensor], skipped: Tensor) -> dict[str, float]:
         """Means over all processes; the skipped samples are counted on the way."""

@@ -51,6 +51,7 @@ def open_accelerator(config: TrainingConfig) -> Any:
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import AutocastKwargs
     except ImportError as error:
         raise MissingDependencyError("accelerate is not installed; install uprnet[train] to train") from error
     if config.compute.precision not in ("no", "bf16", "fp16"):
@@ -58,7 +59,11 @@ def open_accelerator(config: TrainingConfig) -> Any:
     if config.compute.device not in ("auto", "cpu"):
         raise TrainingError(f"compute.device must be auto or cpu, got {config.compute.device!r}")
     AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
-    accelerator = Accelerator(mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu")
+    # What is recorded must convert the weights on every replay, not once.
+    autocast = AutocastKwargs(cache_enabled=not config.compute.cuda_graphs)
+    accelerator = Accelerator(
+        mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu", kwargs_handlers=[autocast]
+    )
     if config.compute.precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("compute.precision fp16 needs a GPU, got the CPU; take no, or bf16 where it is fast")
     return accelerator
