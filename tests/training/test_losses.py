@@ -67,8 +67,8 @@ def test_psnr_is_that_of_scikit_image_and_has_an_end_where_no_one_sees_a_differe
     rng = np.random.default_rng(0)
     x, y = rng.random((2, 1, 3, 9, 8))
     expected = skimage.metrics.peak_signal_noise_ratio(y, x, data_range=1)
-    assert psnr(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(-expected, abs=1e-4)
-    assert psnr(torch.from_numpy(x), torch.from_numpy(x)).item() == pytest.approx(-60)
+    assert psnr(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(-expected, abs=1e-3)
+    assert psnr(torch.from_numpy(x), torch.from_numpy(x)).item() == pytest.approx(-50)
 
 
 def test_laplacian_is_zero_for_equal_images_and_counts_broad_errors_more():
