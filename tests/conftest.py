@@ -1,5 +1,6 @@
-"""Clips that the tests make for themselves."""
+"""Clips that the tests make for themselves, a stand-in for the network, and what the reference computed."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +25,39 @@ def moving_square(index: int, height: int, width: int, is_deep: bool = False) ->
     left = (2 * index) % max(width - 8, 1)
     image[height // 3 : height // 3 + 8, left : left + 8] = (200, 40, 40)
     return (image * 257).astype(np.uint16) if is_deep else image.astype(np.uint8)
+
+
+class Blend:
+    """Mix two images; stands for the network, and remembers what was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def between(self, img0, img1, times):
+        assert all(0 <= t <= 1 for t in times)
+        assert img0.shape == img1.shape
+        assert img0.dtype == img1.dtype
+        self.asked.append((id(img0), id(img1), tuple(times)))
+        if img0.dtype.kind == "f":
+            assert img0.dtype == np.float32
+            assert min(img0.min(), img1.min()) >= 0
+            assert max(img0.max(), img1.max()) <= 1
+            return [img0 * np.float32(1 - t) + img1 * np.float32(t) for t in times]
+        return [np.rint(img0 * (1 - t) + img1 * t).astype(img0.dtype) for t in times]
+
+
+@pytest.fixture
+def blend() -> Blend:
+    return Blend()
+
+
+@pytest.fixture(scope="session")
+def golden_metrics():
+    """Two batches of images, and what the reference's metrics and losses say of them."""
+    folder = Path(__file__).parent / "data" / "golden"
+    arrays = np.load(folder / "metrics.npz")
+    values = json.loads((folder / "metrics.json").read_text())
+    return torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]), values
 
 
 @pytest.fixture

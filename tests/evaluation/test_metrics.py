@@ -1,10 +1,8 @@
 """PSNR and SSIM against the reference's own values and against plain loops."""
 
-import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,28 +12,19 @@ from scipy.ndimage import gaussian_filter1d
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.metrics import end_point_error, psnr, psnr_rounded, ssim
 
-GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 
-
-@pytest.fixture(scope="module")
-def golden():
-    arrays = np.load(GOLDEN / "metrics.npz")
-    values = json.loads((GOLDEN / "metrics.json").read_text())
-    return torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]), values
-
-
-def test_psnr_is_that_of_the_reference(golden):
-    x, y, values = golden
+def test_psnr_is_that_of_the_reference(golden_metrics):
+    x, y, values = golden_metrics
     assert psnr(x, y).tolist() == pytest.approx(values["psnr"], abs=1e-4)
 
 
-def test_ssim_is_that_of_the_reference(golden):
-    x, y, values = golden
+def test_ssim_is_that_of_the_reference(golden_metrics):
+    x, y, values = golden_metrics
     assert ssim(x, y).tolist() == pytest.approx(values["ssim"], abs=1e-5)
 
 
-def test_ssim_does_not_depend_on_the_strips(golden, monkeypatch):
-    x, y, values = golden
+def test_ssim_does_not_depend_on_the_strips(golden_metrics, monkeypatch):
+    x, y, values = golden_metrics
     monkeypatch.setattr("uprnet.evaluation.metrics.SSIM_STRIP", 7)
     assert ssim(x, y).tolist() == pytest.approx(values["ssim"], abs=1e-5)
 

@@ -18,13 +18,6 @@ VARIABLE = [0, 33, 40, 500, 533, 610, 700, 733]
 MILLISECOND = Fraction(1, 1000)
 
 
-class Blend:
-    """Mix two images; stands for the network."""
-
-    def between(self, img0, img1, times):
-        return [np.rint(img0 * (1 - t) + img1 * np.float32(t)).astype(img0.dtype) for t in times]
-
-
 def check_times(probe, path, expected, end):
     """Every frame can be decoded and has its time; the picture lasts until ``end``, the first frame is at its time."""
     found = probe(path, "-select_streams", "v:0", "-show_entries", "frame=pts:stream=time_base,duration_ts")
@@ -81,11 +74,11 @@ class TestTimes:
     @pytest.mark.parametrize("options", [{}, {"fps": 60}, {"fps": "60000/1001"}], ids=["double", "60", "59.94"])
     @pytest.mark.parametrize("kind", TIMES)
     @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-    def test_every_frame_is_on_time(self, make_clip, tmp_path, probe, kind, ending, options):
+    def test_every_frame_is_on_time(self, make_clip, tmp_path, probe, kind, ending, options, blend):
         stamps, tick = TIMES[kind]
         # libav does not write how long the last frame of a varying rate is shown if there are B-frames.
         source = make_clip("s.mp4", stamps, tick, options={"bf": "0" if kind == "variable" else "2", "b-adapt": "0"})
-        summary = interpolate_video(source, tmp_path / f"o{ending}", interpolator=Blend(), **options)
+        summary = interpolate_video(source, tmp_path / f"o{ending}", interpolator=blend, **options)
         times = [stamp * tick for stamp in stamps]
         end = seconds(picture(probe, source), "duration") if kind == "variable" else times[-1] + tick
         if options:
@@ -98,9 +91,9 @@ class TestTimes:
         assert summary.duration == end - times[0]
 
     @pytest.mark.parametrize(("stamps", "tick"), [(range(12), 1 / FILM), (VARIABLE, MILLISECOND)])
-    def test_kept_time_stamps_come_back_to_the_digit(self, make_clip, tmp_path, probe, stamps, tick):
+    def test_kept_time_stamps_come_back_to_the_digit(self, make_clip, tmp_path, probe, stamps, tick, blend):
         source = make_clip("s.mkv", stamps, tick, options={"bf": "0"})
-        interpolate_video(source, tmp_path / "o.mkv", factor=3, keep_timestamps=True, interpolator=Blend())
+        interpolate_video(source, tmp_path / "o.mkv", factor=3, keep_timestamps=True, interpolator=blend)
         before, after = (
             [packet["pts"] for packet in probe(path, "-select_streams", "v:0", "-show_packets")["packets"]]
             for path in (source, tmp_path / "o.mkv")
@@ -108,18 +101,18 @@ class TestTimes:
         assert sorted(after)[::3] == before
 
     @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-    def test_edit_list_hides_what_it_hides(self, make_clip, tmp_path, probe, ffmpeg, ending):
+    def test_edit_list_hides_what_it_hides(self, make_clip, tmp_path, probe, ffmpeg, ending, blend):
         """Cut without encoding: the file begins at a key frame, and its edit list in the middle of the pictures."""
         whole = make_clip("w.mp4", range(50), Fraction(1, 25), audio="aac", options={"g": "25", "bf": "2"})
         ffmpeg("-ss", "1.2", "-i", str(whole), "-c", "copy", str(tmp_path / "s.mp4"))
         shown = probe(tmp_path / "s.mp4", "-select_streams", "v:0", "-show_frames")["frames"]
         times = [Fraction(frame["pts_time"]) for frame in shown if Fraction(frame["pts_time"]) >= 0]
         assert len(times) == 20
-        interpolate_video(tmp_path / "s.mp4", tmp_path / f"o{ending}", interpolator=Blend())
+        interpolate_video(tmp_path / "s.mp4", tmp_path / f"o{ending}", interpolator=blend)
         check_times(probe, tmp_path / f"o{ending}", doubled(times, times[-1] + Fraction(1, 25)), Fraction(4, 5))
         assert hashes(probe, tmp_path / f"o{ending}", "a:0") == hashes(probe, tmp_path / "s.mp4", "a:0")
 
-    def test_times_that_a_muxer_wrote_in_decoding_order(self, make_clip, tmp_path, probe):
+    def test_times_that_a_muxer_wrote_in_decoding_order(self, make_clip, tmp_path, probe, blend):
         """Such files are about: every frame is shown, as if the times had been sorted."""
         right = make_clip("right.mp4", range(24), Fraction(1, 25), options={"bf": "3", "b-adapt": "0"})
         with av.open(str(right)) as old, av.open(str(tmp_path / "s.mp4"), "w") as new:
@@ -129,13 +122,13 @@ class TestTimes:
                 packet.pts = packet.dts = number
                 packet.duration = 1
                 new.mux(packet)
-        summary = interpolate_video(tmp_path / "s.mp4", tmp_path / "o.mp4", interpolator=Blend())
+        summary = interpolate_video(tmp_path / "s.mp4", tmp_path / "o.mp4", interpolator=blend)
         assert summary.warnings == ()
         check_times(probe, tmp_path / "o.mp4", [Fraction(k, 50) for k in range(48)], Fraction(48, 50))
 
-    def test_stream_without_times_or_duration(self, make_clip, tmp_path, probe):
+    def test_stream_without_times_or_duration(self, make_clip, tmp_path, probe, blend):
         source = make_clip("s.h264", range(6), Fraction(1, 25), options={"bf": "2", "b-adapt": "0"})
-        summary = interpolate_video(source, tmp_path / "o.mp4", interpolator=Blend())
+        summary = interpolate_video(source, tmp_path / "o.mp4", interpolator=blend)
         check_times(probe, tmp_path / "o.mp4", [Fraction(k, 50) for k in range(12)], Fraction(12, 50))
         assert any("no time stamp" in text for text in summary.warnings)
 
@@ -143,10 +136,14 @@ class TestTimes:
 class TestPictures:
     """What a picture is must not change, whatever its kind."""
 
-    def convert(self, make_clip, tmp_path, name, output, **clip):
-        source = make_clip(name, range(6), Fraction(1, 25), **clip)
-        interpolate_video(source, tmp_path / output, interpolator=Blend())
-        return tmp_path / output
+    @pytest.fixture
+    def convert(self, make_clip, tmp_path, blend):
+        def run(name, output, **clip):
+            source = make_clip(name, range(6), Fraction(1, 25), **clip)
+            interpolate_video(source, tmp_path / output, interpolator=blend)
+            return tmp_path / output
+
+        return run
 
     TAGS = ("color_space", "color_primaries", "color_transfer", "color_range", "pix_fmt", "width", "height")
 
@@ -161,16 +158,16 @@ class TestPictures:
         ],
         ids=["10-bit-pq", "10-bit-pq-mp4", "4:4:4-full-range", "alpha", "odd"],
     )
-    def test_kind_stays(self, make_clip, tmp_path, probe, name, output, clip):
-        path = self.convert(make_clip, tmp_path, name, output, **clip)
+    def test_kind_stays(self, convert, tmp_path, probe, name, output, clip):
+        path = convert(name, output, **clip)
         before, after = picture(probe, tmp_path / name), picture(probe, path)
         tags = [tag for tag in self.TAGS if tag in before]
         assert {tag: after.get(tag) for tag in tags} == {tag: before[tag] for tag in tags}
         check_times(probe, path, [Fraction(k, 50) for k in range(12)], Fraction(12, 50))
 
     @pytest.mark.parametrize("degrees", [90, 180])
-    def test_turned_pictures_stay_upright(self, make_clip, tmp_path, probe, seen, degrees):
-        path = self.convert(make_clip, tmp_path, "turned.mp4", "o.mp4", rotation=degrees, height=48, width=80)
+    def test_turned_pictures_stay_upright(self, convert, tmp_path, probe, seen, degrees):
+        path = convert("turned.mp4", "o.mp4", rotation=degrees, height=48, width=80)
         shown = []
         for file in (tmp_path / "turned.mp4", path):
             size = probe(
@@ -186,24 +183,24 @@ class TestPictures:
         assert np.abs(before - after).mean() < 3
         check_times(probe, path, [Fraction(k, 50) for k in range(12)], Fraction(12, 50))
 
-    def test_interlaced_is_refused_or_made_whole(self, make_clip, tmp_path, probe):
+    def test_interlaced_is_refused_or_made_whole(self, make_clip, tmp_path, probe, blend):
         options = {"flags": "+ilme+ildct", "bf": "0", "b": "4M"}
         source = make_clip("s.mkv", range(8), Fraction(1, 25), codec="mpeg2video", options=options)
         with pytest.raises(MediaError, match="--deinterlace"):
-            interpolate_video(source, tmp_path / "o.mp4", interpolator=Blend())
+            interpolate_video(source, tmp_path / "o.mp4", interpolator=blend)
         assert not (tmp_path / "o.mp4").exists()
-        interpolate_video(source, tmp_path / "o.mp4", deinterlace=True, interpolator=Blend())
+        interpolate_video(source, tmp_path / "o.mp4", deinterlace=True, interpolator=blend)
         check_times(probe, tmp_path / "o.mp4", [Fraction(k, 50) for k in range(16)], Fraction(16, 50))
         assert picture(probe, tmp_path / "o.mp4").get("field_order", "progressive") == "progressive"
 
-    def test_pixel_aspect_stays(self, make_clip, tmp_path, probe):
-        path = self.convert(make_clip, tmp_path, "s.mp4", "o.mkv", aspect=Fraction(16, 15))
+    def test_pixel_aspect_stays(self, convert, probe):
+        path = convert("s.mp4", "o.mkv", aspect=Fraction(16, 15))
         assert picture(probe, path)["sample_aspect_ratio"] == "16:15"
 
 
 class TestTracks:
-    def test_all_goes_along_unchanged(self, film, tmp_path, probe):
-        interpolate_video(film, tmp_path / "o.mkv", interpolator=Blend())
+    def test_all_goes_along_unchanged(self, film, tmp_path, probe, blend):
+        interpolate_video(film, tmp_path / "o.mkv", interpolator=blend)
         before, after = (
             probe(path, "-show_streams", "-show_format", "-show_chapters") for path in (film, tmp_path / "o.mkv")
         )
@@ -222,9 +219,9 @@ class TestTracks:
         with av.open(str(film)) as old, av.open(str(tmp_path / "o.mkv")) as new:
             assert [bytes(a.data) for a in old.streams.attachments] == [bytes(a.data) for a in new.streams.attachments]
 
-    def test_container_that_cannot_hold_a_track_is_refused_before_work(self, film, tmp_path):
+    def test_container_that_cannot_hold_a_track_is_refused_before_work(self, film, tmp_path, blend):
         with pytest.raises(MediaError) as error:
-            interpolate_video(film, tmp_path / "o.mp4", interpolator=Blend())
+            interpolate_video(film, tmp_path / "o.mp4", interpolator=blend)
         assert "the subrip subtitles (track 3) and the subrip subtitles (track 4) of film.mkv; .mkv can" in str(
             error.value
         )

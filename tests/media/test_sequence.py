@@ -13,17 +13,6 @@ from uprnet.media.sequence import FolderReader
 from uprnet.pipeline import interpolate_video
 
 
-class Blend:
-    """Mix two images; stands for the network, and like it takes no floats outside [0, 1]."""
-
-    def between(self, img0, img1, times):
-        if img0.dtype.kind == "f":
-            assert img0.dtype == np.float32
-            assert min(img0.min(), img1.min()) >= 0
-            assert max(img0.max(), img1.max()) <= 1
-        return [(img0 * (1 - np.float32(t)) + img1 * np.float32(t)).astype(img0.dtype) for t in times]
-
-
 @pytest.fixture
 def make_folder(tmp_path):
     def make(numbers, name="frame_{}.png", kind=np.uint8, scale=2):
@@ -102,14 +91,14 @@ class TestWholeFolders:
     def values(self, folder):
         return [float(read_image(path).pixels[0, 0, 0]) for path in sorted(folder.iterdir())]
 
-    def test_missing_images_are_made_in_their_time(self, make_folder, tmp_path):
-        interpolate_video(make_folder([10, 11, 14], scale=10), tmp_path / "out", gaps="fill", interpolator=Blend())
+    def test_missing_images_are_made_in_their_time(self, make_folder, tmp_path, blend):
+        interpolate_video(make_folder([10, 11, 14], scale=10), tmp_path / "out", gaps="fill", interpolator=blend)
         assert self.values(tmp_path / "out") == [100, 105, 110, 115, 120, 125, 130, 135, 140, 140]
 
-    def test_light_beyond_white_and_below_black_survives(self, make_folder, tmp_path):
+    def test_light_beyond_white_and_below_black_survives(self, make_folder, tmp_path, blend):
         folder = make_folder([1, 2, 3], name="f{}.exr", kind=np.float16, scale=100)
         write_image(folder / "f2.exr", np.full((32, 48, 3), -0.5, np.float16), overwrite=True)
-        interpolate_video(folder, tmp_path / "out", interpolator=Blend())
+        interpolate_video(folder, tmp_path / "out", interpolator=blend)
         made = self.values(tmp_path / "out")
         assert made[::2] == [100, -0.5, 300]
         assert -0.5 < made[1] < 100
@@ -118,12 +107,12 @@ class TestWholeFolders:
         assert first.suffix == ".exr"
         assert read_image(first).pixels.dtype == np.float16
 
-    def test_light_does_not_go_into_a_video(self, make_folder, tmp_path):
+    def test_light_does_not_go_into_a_video(self, make_folder, tmp_path, blend):
         folder = make_folder([1, 2], name="f{}.exr", kind=np.float32)
         with pytest.raises(InvalidInputError, match=r"linear light .*\.exr"):
-            interpolate_video(folder, tmp_path / "o.mkv", fps=25, interpolator=Blend())
+            interpolate_video(folder, tmp_path / "o.mkv", fps=25, interpolator=blend)
 
     @pytest.mark.parametrize("ending", ["png", "tiff", "webp", "jpg"])
-    def test_ending_can_be_chosen(self, make_folder, tmp_path, ending):
-        interpolate_video(make_folder([8, 9]), tmp_path / "out", image_format=ending, interpolator=Blend())
+    def test_ending_can_be_chosen(self, make_folder, tmp_path, ending, blend):
+        interpolate_video(make_folder([8, 9]), tmp_path / "out", image_format=ending, interpolator=blend)
         assert {path.suffix for path in (tmp_path / "out").iterdir()} == {f".{ending}"}

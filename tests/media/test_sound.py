@@ -12,13 +12,6 @@ from uprnet.pipeline.options import SoundOptions
 RATE = 48000
 
 
-class Blend:
-    """Mix two images; stands for the network."""
-
-    def between(self, img0, img1, times):
-        return [np.rint(img0 * (1 - t) + img1 * np.float32(t)).astype(img0.dtype) for t in times]
-
-
 @pytest.fixture
 def listen(ffmpeg):
     """Return a function that decodes a sound with ffmpeg, from time 0 on: what the file says is heard when."""
@@ -95,9 +88,9 @@ def shift_between(first, second):
     ],
 )
 @pytest.mark.parametrize("start", [0, 12345])
-def test_copied_sound_is_heard_at_the_same_time(make_music, tmp_path, listen, probe, name, audio, output, start):
+def test_copied_sound_is_heard_at_the_same_time(make_music, tmp_path, listen, probe, name, audio, output, start, blend):
     source = make_music(name, audio, "libvpx-vp9" if name.endswith("webm") else "libx264", start)
-    interpolate_video(source, tmp_path / output, interpolator=Blend())
+    interpolate_video(source, tmp_path / output, interpolator=blend)
     assert abs(shift_between(listen(source), listen(tmp_path / output))) <= RATE // 1000
     first = [
         float(probe(path, "-select_streams", "v:0", "-show_streams")["streams"][0]["start_time"])
@@ -108,9 +101,9 @@ def test_copied_sound_is_heard_at_the_same_time(make_music, tmp_path, listen, pr
 
 @pytest.mark.parametrize("slow", ["2", "5", "5/2", "2/3"])
 @pytest.mark.parametrize(("name", "audio", "output"), [("s.mp4", "aac", "o.mp4"), ("s.mkv", "flac", "o.mkv")])
-def test_slowed_sound_keeps_pitch_and_fits(make_music, tmp_path, listen, name, audio, output, slow):
+def test_slowed_sound_keeps_pitch_and_fits(make_music, tmp_path, listen, name, audio, output, slow, blend):
     source, factor = make_music(name, audio), Fraction(slow)
-    interpolate_video(source, tmp_path / output, slow=slow, sound=SoundOptions(slow_audio=True), interpolator=Blend())
+    interpolate_video(source, tmp_path / output, slow=slow, sound=SoundOptions(slow_audio=True), interpolator=blend)
     before, after = listen(source), listen(tmp_path / output)
     assert abs(len(after) - len(before) * factor) <= 1024
     loud = np.abs(after) > 0.25
@@ -123,19 +116,19 @@ def test_slowed_sound_keeps_pitch_and_fits(make_music, tmp_path, listen, name, a
     assert strongest == pytest.approx(1000, rel=0.01)
 
 
-def test_slow_motion_is_silent_unless_asked_for(make_music, tmp_path, probe):
-    summary = interpolate_video(make_music("s.mp4", "aac"), tmp_path / "o.mp4", slow=2, interpolator=Blend())
+def test_slow_motion_is_silent_unless_asked_for(make_music, tmp_path, probe, blend):
+    summary = interpolate_video(make_music("s.mp4", "aac"), tmp_path / "o.mp4", slow=2, interpolator=blend)
     assert any("time runs slower; --slow-audio stretches it" in text for text in summary.warnings)
     assert [stream["codec_type"] for stream in probe(tmp_path / "o.mp4", "-show_streams")["streams"]] == ["video"]
 
 
-def test_recordings_that_were_joined_go_on(make_music, tmp_path, probe, listen):
+def test_recordings_that_were_joined_go_on(make_music, tmp_path, probe, listen, blend):
     """Two transport streams, one after the other: the clock starts again in the middle."""
     for number in range(2):
         make_music(f"{number}.ts", "mp2").rename(tmp_path / f"{number}")
     joined = tmp_path / "joined.ts"
     joined.write_bytes((tmp_path / "0").read_bytes() + (tmp_path / "1").read_bytes())
-    summary = interpolate_video(joined, tmp_path / "o.mkv", interpolator=Blend())
+    summary = interpolate_video(joined, tmp_path / "o.mkv", interpolator=blend)
     assert summary.frames_written == 200
     assert summary.duration == 4
     sound = listen(tmp_path / "o.mkv")

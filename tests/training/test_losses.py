@@ -1,8 +1,5 @@
 """Losses against the reference's values and against what they must do."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import skimage.metrics
@@ -11,19 +8,10 @@ import torch
 from uprnet.network.ops import cost_volume
 from uprnet.training.losses import census, charbonnier, flow_at_level, flow_error, laplacian, matching, psnr
 
-GOLDEN = Path(__file__).parent.parent / "data" / "golden"
-
-
-@pytest.fixture(scope="module")
-def golden():
-    arrays = np.load(GOLDEN / "metrics.npz")
-    values = json.loads((GOLDEN / "metrics.json").read_text())
-    return torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"]), values
-
 
 @pytest.mark.parametrize("loss", [census, charbonnier])
-def test_values_are_those_of_the_reference(golden, loss):
-    x, y, values = golden
+def test_values_are_those_of_the_reference(golden_metrics, loss):
+    x, y, values = golden_metrics
     # The reference reads its channels as R, G, B in the order of the file.
     assert loss(x, y).mean().item() == pytest.approx(values[loss.__name__], rel=1e-5)
 
