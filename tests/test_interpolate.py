@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from uprnet import Interpolator, InvalidInputError, UPRNet
+from uprnet import Interpolator, InvalidInputError, UPRNet, load_model
 from uprnet.interpolate import pick_device
 
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
@@ -184,10 +185,63 @@ def test_padding_does_not_show_at_the_edges():
         Interpolator("small", device="cpu", padding="grey")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("t", [-0.1, 1.1, float("nan")])
-def test_time_outside_the_pair_is_refused(interpolator: Interpolator, t: float):
+@pytest.mark.parametrize(
+    ("option", "value"), [("num_levels", 0), ("num_levels", 2.5), ("num_levels", 20), ("skip_finest", -1)]
+)
+def test_levels_that_there_cannot_be_are_refused(option: str, value: Any):
+    with pytest.raises(InvalidInputError, match=f"{option} must be a whole number from . .*, got {value}"):
+        Interpolator("small", device="cpu", **{option: value})
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.1, float("nan"), None, "soon"])
+def test_time_outside_the_pair_is_refused(interpolator: Interpolator, t: Any):
     with pytest.raises(InvalidInputError, match=r"t must be in \[0, 1\]"):
         interpolator(*images(), t=t)
+    with pytest.raises(InvalidInputError, match=r"t must be in \[0, 1\]"):
+        interpolator.pair(*images()).synthesis(t)
+
+
+@pytest.mark.parametrize("times", [iter([0.25, 1, 0.75]), torch.tensor([0.25, 1, 0.75]), np.array([0.25, 1, 0.75])])
+def test_times_may_be_anything_that_gives_numbers(interpolator: Interpolator, times: Any):
+    expected = interpolator.between(*images(), [0.25, 1.0, 0.75])
+    np.testing.assert_array_equal(interpolator.between(*images(), times), expected)
+
+
+def test_torch_frames_and_flow_are_ordinary_tensors(interpolator: Interpolator):
+    img0, img1 = (torch.from_numpy(image).permute(2, 0, 1) for image in images(np.float32))
+    pair = interpolator.pair(img0, img1)
+    for tensor in (*pair.frames([0, 0.5]), *pair.flow()):
+        assert tensor.is_contiguous()
+        tensor.mul_(torch.ones(1, requires_grad=True)).sum().backward()
+
+
+def test_threads_may_share_an_interpolator():
+    pictures = [np.roll(images()[0], shift, axis=1) for shift in range(6)]
+    pairs = [(pictures[i], pictures[(i * k + 1) % 6]) for k in (1, 5) for i in range(6)]
+    interpolator = Interpolator("small", device="cpu")
+    expected = [interpolator(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(list(pool.map(lambda pair: interpolator(*pair), pairs)), expected)
+
+
+def test_a_network_is_copied(interpolator: Interpolator):
+    network = load_model("small").double().train()
+    mine = Interpolator(network, device="cpu")
+    before = mine(*images())
+    np.testing.assert_array_equal(before, interpolator(*images()))
+    assert network.training
+    for weights in network.parameters():
+        weights.zero_()
+    np.testing.assert_array_equal(mine(*images()), before)
+    with pytest.raises(InvalidInputError, match="has no weights of its own"):
+        Interpolator(interpolator.model)
+
+
+def test_read_only_images_are_taken(interpolator: Interpolator):
+    img0, img1 = images()
+    expected = interpolator(img0, img1)
+    img0.setflags(write=False)
+    np.testing.assert_array_equal(interpolator(img0, img1), expected)
 
 
 def bad_pairs() -> list[Any]:
@@ -199,6 +253,8 @@ def bad_pairs() -> list[Any]:
         (img0[..., 0], img1[..., 0], r"must be a numpy array \(H, W, 3 or 4\).*got ndarray \(70, 91\)"),
         (img0.tolist(), img1.tolist(), "must be a numpy array .* got list"),
         (img0[:1, :1], img1[:1, :1], r"at least 16 x 16 pixels, got \(1, 1\)"),
+        (torch.zeros(0, 3, 32, 32), torch.zeros(0, 3, 32, 32), r"got Tensor \(0, 3, 32, 32\)"),
+        (img0.astype(np.longdouble), img1.astype(np.longdouble), "must be uint8, uint16 or floating"),
         (img0.astype(np.int32), img1.astype(np.int32), "must be uint8, uint16 or floating"),
         (img0.astype(np.float32), img1.astype(np.float32), r"in \[0, 1\], got values from"),
         (np.full((32, 32, 3), np.nan), np.zeros((32, 32, 3)), r"in \[0, 1\], got values from nan"),
@@ -215,4 +271,6 @@ def test_images_that_do_not_fit_are_refused(interpolator: Interpolator, img0: An
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InvalidInputError, match="device must be auto, cpu, cuda or another"):
         pick_device("quantum")
+    with pytest.raises(InvalidInputError, match="got meta"):
+        pick_device("meta")
     assert pick_device("cpu") == torch.device("cpu")

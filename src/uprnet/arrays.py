@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,7 +40,7 @@ def check_alike(img0: Any, img1: Any) -> None:
     for name, image in (("img0", img0), ("img1", img1)):
         shape = tuple(getattr(image, "shape", ()))
         if isinstance(image, Tensor):
-            good = image.ndim in (3, 4) and shape[-3] in (3, 4)
+            good = image.ndim in (3, 4) and shape[-3] in (3, 4) and shape[0] > 0
         else:
             good = isinstance(image, np.ndarray) and image.ndim == 3 and shape[2] in (3, 4)
         if not good:
@@ -51,15 +52,18 @@ def check_alike(img0: Any, img1: Any) -> None:
             raise InvalidInputError(f"{name} must be at least {MIN_SIDE} x {MIN_SIDE} pixels, got {size_of(image)}")
     if size_of(img0) != size_of(img1):
         raise InvalidInputError(f"img0 and img1 must have the same size, got {size_of(img0)} and {size_of(img1)}")
-    if type(img0) is not type(img1) or img0.shape != img1.shape or img0.dtype != img1.dtype:
+    if isinstance(img0, Tensor) != isinstance(img1, Tensor) or img0.shape != img1.shape or img0.dtype != img1.dtype:
         raise InvalidInputError(
             f"img0 and img1 must be alike, got {img0.dtype} {tuple(img0.shape)} and {img1.dtype} {tuple(img1.shape)}"
         )
 
 
 def copied(image: NDArray[Any] | Tensor) -> Any:
-    """Return a copy of the same kind."""
-    return image.clone() if isinstance(image, Tensor) else image.copy()
+    """Return a copy of the same kind, contiguous; one that may be changed and be part of a loss, if it is a tensor."""
+    if not isinstance(image, Tensor):
+        return image.copy()
+    with torch.inference_mode(mode=False):
+        return image.clone(memory_format=torch.contiguous_format)
 
 
 def full_scale(image: NDArray[Any] | Tensor) -> float:
@@ -69,7 +73,7 @@ def full_scale(image: NDArray[Any] | Tensor) -> float:
         InvalidInputError: If images of this type are not taken.
     """
     name = str(image.dtype).removeprefix("torch.")
-    if name.startswith(("float", "bfloat")):
+    if name in ("float16", "bfloat16", "float32", "float64"):
         return 1.0
     if name in ("uint8", "uint16"):
         return float(np.iinfo(name).max)

@@ -7,6 +7,7 @@ quick.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is imported: threads that wait asleep cost nothing on a quiet machine, and on a busy one a frame
     # takes a quarter of the time that it takes with threads that spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot write must not end in an error
+        is_utf8 = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
     if stderr.is_terminal:
         handler: logging.Handler = RichHandler(console=stderr, show_time=False, show_path=False, markup=False)
     else:  # a file or a pipe: one line stays one line

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from uprnet.errors import MediaError, OutputExistsError
 
+#: Bytes that a temporary name keeps of the file's own: file systems take 255 for the whole name.
+NAME_BYTES = 200
+
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Check, before work starts, that ``path`` can be written.
@@ -27,17 +30,20 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def write_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary file (or folder) name next to ``path``; rename it to ``path`` when the block ends well.
+    """Give a temporary file name next to ``path``; rename it to ``path`` when the block ends well.
 
     On any error, Ctrl-C included, the temporary file is removed and ``path`` is as it was before.
 
     Raises:
         OutputExistsError: If ``path`` exists and ``overwrite`` is false.
-        MediaError: If the folder does not exist, or the disk is full.
+        MediaError: If the folder does not exist, ``path`` is a folder, or the disk is full.
     """
     check_output(path, overwrite=overwrite)
+    if path.is_dir():
+        raise MediaError(f"{path} is a folder; give the name of a file")
     # The ending stays last, because libraries choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    stem = path.stem.encode(errors="surrogateescape")[:NAME_BYTES].decode(errors="ignore")
+    temporary = path.with_name(f".{stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as written:

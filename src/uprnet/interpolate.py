@@ -8,11 +8,14 @@ Convention:
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
@@ -34,7 +37,7 @@ from uprnet.network.ops import splat_average
 from uprnet.network.ops.cpu import threads_of_our_own
 from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
-from uprnet.network.weights import load_model
+from uprnet.network.weights import check_trainable, load_model
 from uprnet.transfers import Transfers
 
 #: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
@@ -42,6 +45,9 @@ PADDING_VALUE = 0.5
 
 #: Pixels of frames at several times of a pair that a GPU makes at once: small frames alone leave most of it idle.
 PIXELS_AT_ONCE = 2**22
+
+#: More levels would not find more motion: 8K takes 8 of them.
+MAX_LEVELS = 12
 
 #: How images are filled up on the right and bottom; the result there is cropped away.
 Padding = Literal["replicate", "constant"]
@@ -53,13 +59,14 @@ class Interpolator:
     """Make frames between two images.
 
     Padding, the number of levels, types and the reuse of work are taken care of: motion is estimated once a pair,
-    and a frame that was the second of the last pair and is the first of this one is not encoded again.
+    and a frame that was the second of the last pair and is the first of this one is not encoded again. Threads may
+    share one: they take turns.
 
     Args:
-        model: ``base`` or ``small`` (inside the package), the path of a weights file, or a network.
+        model: ``base`` or ``small`` (inside the package), the path of a weights file, or a network, which is copied.
         device: ``auto`` (CUDA, then Apple's MPS, then the CPU), or any torch device.
         engine: What runs the convolutions: ``torch``, ``numba``, ``ncnn``, ``openvino``, ``onnxruntime``, or ``auto``,
-            the fastest for the device, see `uprnet.engines`. Frames differ by less than 1e-4 from engine to engine.
+            the fastest for the device, see `uprnet.engines`. Frames of real scenes differ by less than 1e-4.
         precision: Type of the convolutions: ``fp32``, ``fp16``, ``bf16``, or ``auto``, which is fp16 on CUDA devices
             with tensor cores and fp32 elsewhere. Flow, time and the blending of frames are float32 always.
         memory: Memory that the work may take beyond the loaded network: bytes, or text such as ``4GiB``. By
@@ -104,7 +111,10 @@ class Interpolator:
         self.device = pick_device(device)
         if self.device.type == "cpu":
             reuse_freed_memory()
-        network = model.eval() if isinstance(model, UPRNet) else load_model(model)
+        _check_levels(num_levels, skip_finest)
+        if isinstance(model, UPRNet):
+            check_trainable(model)
+        network = deepcopy(model).float().eval() if isinstance(model, UPRNet) else load_model(model)
         dtype = choose_dtype(precision, self.device)
         self.engine: Engine = choose_engine(engine, self.device, dtype, compile=compile)
         self._decisive = (_hash_of(network), self.engine, precision, compile, num_levels, skip_finest, padding)
@@ -118,13 +128,14 @@ class Interpolator:
         self._recent: deque[Features] = deque(maxlen=2)
         self._plans: dict[Work, Plan] = {}
         self._transfers = Transfers(self.device)
+        self._turn = RLock()
         self._pixels_at_once = PIXELS_AT_ONCE if self.device.type == "cuda" else 0
 
     def __call__(self, img0: Array, img1: Array, t: float = 0.5) -> Array:
         """Return the frame at time ``t``, in the type, size and range of the images."""
         return self.between(img0, img1, [t])[0]
 
-    def between(self, img0: Array, img1: Array, times: Sequence[float]) -> list[Array]:
+    def between(self, img0: Array, img1: Array, times: Iterable[float]) -> list[Array]:
         """Return one frame for each of ``times``; motion is estimated once for all.
 
         Args:
@@ -139,7 +150,10 @@ class Interpolator:
         return cast("list[Array]", pair.frames(times))
 
     def pair(self, img0: Array, img1: Array) -> Pair:
-        """Prepare a pair: its motion is estimated when first needed, then shared by all that is asked of it."""
+        """Prepare a pair: its motion is estimated when first needed, then shared by all that is asked of it.
+
+        The images are looked at then, not now, and must not change in between.
+        """
         check_alike(img0, img1)
         return Pair(self, img0, img1)
 
@@ -168,9 +182,11 @@ class Interpolator:
             self._plans[work] = choose_plan(work, self.memory, self.device)
         return self._plans[work]
 
-    def _threads(self) -> AbstractContextManager[None]:
-        """Give threads to those that gain most from them: the engine's kernels, or torch's operators."""
-        return threads_of_our_own() if self.engine == "numba" else nullcontext()
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Keep other threads of Python out, and give processor threads to those that gain most from them."""
+        with self._turn, threads_of_our_own() if self.engine == "numba" else nullcontext():
+            yield
 
     @property
     def identity(self) -> str:
@@ -179,7 +195,7 @@ class Interpolator:
 
     def levels_for(self, height: int, width: int) -> tuple[int, int]:
         """Return ``num_levels`` and ``skip_finest`` for an image of this size."""
-        num_levels = self.num_levels or default_num_levels(height, width)
+        num_levels = default_num_levels(height, width) if self.num_levels is None else self.num_levels
         skip_finest = default_skip_finest(num_levels) if self.skip_finest is None else self.skip_finest
         return num_levels, skip_finest
 
@@ -196,17 +212,15 @@ class Pair:
         """Return the frame at time ``t`` in [0, 1], in the type, size and range of the images."""
         return self.frames([t])[0]
 
-    @torch.inference_mode()
-    def frames(self, times: Sequence[float]) -> list[Any]:
+    def frames(self, times: Iterable[float]) -> list[Any]:
         """Return the frames at ``times``, several of which are made at once where that is faster."""
-        for t in times:
-            _check_time(t)
-        between = [t for t in times if t not in (0, 1)]
-        at_once = self._times_at_once() if len(between) > 1 else 1
-        groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
-        with self._interpolator._threads():
+        checked = [_time(t) for t in times]
+        between = [t for t in checked if t not in (0, 1)]
+        with self._interpolator._at_work(), torch.inference_mode():
+            at_once = self._times_at_once() if len(between) > 1 else 1
+            groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
             made = iter([frame for group in groups for frame in self._start(group)])
-            return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in times]
+            return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in checked]
 
     def _times_at_once(self) -> int:
         """Return how many frames are made at once: more than one only of single images without alpha.
@@ -240,7 +254,9 @@ class Pair:
         Several times, ``(N,)``, of single images give ``N`` results side by side in the batch. Without details, masks
         and so on may have no channels: at 8K they take more than a gigabyte.
         """
-        with self._interpolator._threads():
+        if not isinstance(t, Tensor) or t.ndim == 0:
+            t = _time(t)
+        with self._interpolator._at_work():
             known = self._estimate()
             if isinstance(t, Tensor):
                 count = len(t)
@@ -252,13 +268,12 @@ class Pair:
         frame, merged, residual, mask0, mask1 = (part[..., :height, :width] for part in synthesis[:5])
         return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
 
-    @torch.inference_mode()
     def flow(self) -> tuple[Tensor, Tensor]:
         """Return ``flow_01`` and ``flow_10``, ``(B, 2, H, W)`` each, ``(dx, dy)`` in pixels of the images."""
         height, width = size_of(self._images[0])
-        with self._interpolator._threads():
+        with self._interpolator._at_work(), torch.inference_mode():
             flow_01, flow_10 = self._estimate()[2].full_resolution()
-        return flow_01[..., :height, :width], flow_10[..., :height, :width]
+        return copied(flow_01[..., :height, :width]), copied(flow_10[..., :height, :width])
 
     @torch.inference_mode()
     def _estimate(self) -> tuple[Features, Features, Motion]:
@@ -305,8 +320,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         picked = torch.device(device)
-        picked = torch.empty(0, device=picked).device  # with its number: "cuda" alone is whichever is current
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = torch.empty(0, device=picked)
+        there.cpu()  # what is on "meta" is nowhere
+        picked = there.device  # with its number: "cuda" alone is whichever is current
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(
             f"device must be auto, cpu, cuda or another of torch's here, got {device}: {reason}"
@@ -328,6 +345,19 @@ def _hash_of(network: UPRNet) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_time(t: float) -> None:
-    if not 0 <= t <= 1:
+def _check_levels(num_levels: int | None, skip_finest: int | None) -> None:
+    if num_levels is not None and not (isinstance(num_levels, int) and 1 <= num_levels <= MAX_LEVELS):
+        raise InvalidInputError(f"num_levels must be a whole number from 1 to {MAX_LEVELS}, got {num_levels}")
+    if skip_finest is not None and not (isinstance(skip_finest, int) and skip_finest >= 0):
+        raise InvalidInputError(f"skip_finest must be a whole number from 0 on, got {skip_finest}")
+
+
+def _time(t: Any) -> float:
+    """Return a time of any type that is a number in [0, 1]."""
+    try:
+        time = float(t)
+    except (TypeError, ValueError):
+        time = math.nan
+    if not 0 <= time <= 1:
         raise InvalidInputError(f"t must be in [0, 1], got {t}")
+    return time

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uprnet.arrays import full_scale
+from uprnet.arrays import copied, full_scale
 from uprnet.errors import InvalidInputError
 
 #: How far, in units of full scale, float images may leave [0, 1]: filters overshoot, 0-to-255 floats are a mistake.
@@ -75,7 +75,7 @@ class Transfers:
         if white != 1:
             frame = (frame * white).round().clamp(0, white)
         if isinstance(like, Tensor):
-            result = frame.to(like.device).to(like.dtype).view(like.shape).clone()
+            result = copied(frame.to(like.device).to(like.dtype).view(like.shape))
             return lambda: result
         if like.dtype == np.uint8:
             frame = frame.to(torch.uint8)  # a quarter of the bytes to copy
@@ -84,7 +84,7 @@ class Transfers:
 
     def send(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to the device; it may be changed as soon as this returns, even if the copy is under way."""
-        here = torch.from_numpy(np.ascontiguousarray(array))
+        here = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of what it cannot write to
         if self._stream is None:
             return here.to(self.device)
         buffer = next(self._out)

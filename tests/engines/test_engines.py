@@ -116,6 +116,21 @@ def test_nothing_is_left_on_disk(small: UPRNet, engine: Any, tmp_path: Path, mon
     assert list(tmp_path.rglob("*")) == []
 
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double_by_default")
+def test_the_default_type_of_torch_changes_nothing(engine: Any):
+    images = np.random.default_rng(0).random((2, 64, 64, 3)).astype(np.float32)
+    found = Interpolator("small", "cpu", engine=engine)(*images)
+    torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found, Interpolator("small", "cpu", engine="torch")(*images), atol=1e-3)
+
+
 def test_interpolator_takes_an_engine(engine: Any):
     img0, img1 = (np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()) for image in pair(37, 61))
     expected = Interpolator("small", "cpu", engine="torch").between(img0, img1, [0.25, 0.5])

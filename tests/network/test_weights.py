@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from tests.network.conftest import OFFICIAL_SIZES, official_state
 
-from uprnet import ModelConfig, UPRNet, WeightsError, load_model, save_model
+from uprnet import Interpolator, ModelConfig, UPRNet, WeightsError, load_model, save_model
 from uprnet.errors import InvalidInputError, OutputExistsError
 from uprnet.network.weights import read_metadata
 
@@ -128,6 +128,24 @@ def test_a_pickle_with_code_in_it_is_not_run(tmp_path: Path):
         save({"feat_pyramid.conv_stage0.0.weight": Evil()}, tmp_path / f"{name}.pkl")
         refuse(tmp_path / f"{name}.pkl", "holds more than tensors|no weights file")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>404", b"version https://git-lfs.github.com/spec/v1"])
+def test_a_failed_download_under_our_ending(tmp_path: Path, content: bytes):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    refuse(tmp_path / "model.safetensors", "no weights file|no PyTorch checkpoint")
+
+
+def test_an_official_checkpoint_is_recognised_under_any_name(tmp_path: Path, official_file: Any):
+    size = next(iter(OFFICIAL_SIZES))
+    renamed = official_file(size).rename(tmp_path / "renamed.safetensors")
+    assert load_model(renamed).config.size == OFFICIAL_SIZES[size]
+
+
+def test_the_network_of_an_interpolator_is_not_saved(tmp_path: Path):
+    with pytest.raises(InvalidInputError, match="has no weights of its own"):
+        save_model(Interpolator("small", device="cpu").model, tmp_path / "mine.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path):

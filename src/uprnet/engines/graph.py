@@ -122,15 +122,19 @@ def _convolution(output: str, inputs: tuple[str, ...], module: nn.Module, activa
     assert module.bias is not None
     slopes = None
     if isinstance(activation, nn.PReLU):
-        slopes = activation.weight.detach().cpu()
+        slopes = _numbers(activation.weight)
     elif isinstance(activation, nn.LeakyReLU):
-        slopes = torch.full((module.out_channels,), activation.negative_slope)
+        slopes = torch.full_like(_numbers(module.bias), activation.negative_slope)
     return Convolution(
         output,
         inputs,
-        module.weight.detach().cpu(),
-        module.bias.detach().cpu(),
+        _numbers(module.weight),
+        _numbers(module.bias),
         module.stride[0],
         isinstance(module, nn.ConvTranspose2d),
         slopes,
     )
+
+
+def _numbers(weights: Tensor) -> Tensor:
+    return weights.detach().float().cpu()

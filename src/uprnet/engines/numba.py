@@ -130,7 +130,7 @@ def _prepare(layer: Convolution) -> _Prepared:
     parts = _four_parts(weight) if layer.is_transposed else [weight]
     outputs, inputs, taps, _ = parts[0].shape
     vectors = -(-outputs // LANES)
-    padded = torch.zeros(len(parts), vectors * LANES, inputs, taps, taps, dtype=torch.float64)
+    padded = weight.new_zeros(len(parts), vectors * LANES, inputs, taps, taps, dtype=torch.float64)
     padded[:, :outputs] = torch.stack(parts)
     is_winograd = taps == 3 and (layer.is_transposed or inputs >= MIN_WINOGRAD_CHANNELS)
     if not is_winograd:
@@ -145,13 +145,12 @@ def _prepare(layer: Convolution) -> _Prepared:
         torch.cat([part.flatten(1) for part in torch.split(matrices, widths, dim=2)], dim=1).flatten()
         for matrices in products
     ]
-    bias, slopes = torch.zeros(len(parts), vectors * LANES), torch.ones(len(parts), vectors * LANES)
-    bias[:, :outputs] = layer.bias
+    bias = np.zeros((len(parts), vectors * LANES), np.float32)
+    slopes = np.ones_like(bias)
+    bias[:, :outputs] = layer.bias.numpy()
     if layer.slopes is not None:
-        slopes[:, :outputs] = layer.slopes
-    return _Prepared(
-        layer, is_winograd, len(parts), taps, torch.cat(pieces).float().numpy(), bias.numpy(), slopes.numpy(), panels
-    )
+        slopes[:, :outputs] = layer.slopes.numpy()
+    return _Prepared(layer, is_winograd, len(parts), taps, torch.cat(pieces).float().numpy(), bias, slopes, panels)
 
 
 def _products(weights: Tensor) -> Tensor:
@@ -267,7 +266,9 @@ class Chain:
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
             pixel = max(pixel, -(-channels_out // LANES) * VECTOR)
-        out = torch.empty(batch, channels_out, height, width, memory_format=torch.channels_last)
+        like = known[self._layers[0].layer.inputs[0]]  # its type and place, not what is torch's default
+        shape = batch, channels_out, height, width
+        out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
         rows = _stripe_rows(height, len(self._layers), width * pixel)
         pixels = (rows + 2 * len(self._layers) + 2) * width
         link = pixels * link_pixel + VECTOR  # bytes

@@ -244,7 +244,7 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
 
         def frames(count: int, is_known: bool) -> Callable[[], object]:
             def run() -> None:
-                with interpolator._threads():
+                with interpolator._at_work():
                     features0 = known if is_known else used.encode(img0, levels, skip)
                     features1 = used.encode(img1, levels, skip)
                     motion = used.estimate_motion(features0, features1)

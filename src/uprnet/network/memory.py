@@ -22,6 +22,7 @@ from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS
 from uprnet.network.striping import ENCODER_HALO, ESTIMATOR_SHARE, ROW_MULTIPLE, SYNTHESIS_HALO, Plan
 
 GIB = 2**30
+MIB = 2**20
 
 #: Bytes of each unit that a text may end with; without the i they are decimal, as on the packages of memory.
 _UNITS = {"": 1, "b": 1} | {
@@ -92,10 +93,10 @@ def parse_memory(memory: str | int) -> int:
         (4294967296, 4000000000, 1000)
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?(?:i?b)?)", str(memory).strip().lower())
-    count = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
-    if count < 1:
+    count = float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else 0
+    if not 1 <= count < math.inf:
         raise InvalidInputError(f"memory must be a number of bytes or text such as 4GiB or 800MB, got {memory!r}")
-    return count
+    return int(count)
 
 
 def peak_memory(work: Work, plan: Plan) -> int:
@@ -150,8 +151,8 @@ def choose_plan(work: Work, limit: int | None, device: torch.device | None = Non
     least = min(plans, key=lambda plan: peak_memory(work, plan))
     if limit is not None and peak_memory(work, least) > limit:
         raise InvalidInputError(
-            f"memory must be at least {peak_memory(work, least) / GIB:.2f}GiB for padded frames of "
-            f"{work.width} x {work.height}, got {limit / GIB:.2f}GiB; raise it, or take smaller frames or model small"
+            f"memory must be at least {-(-peak_memory(work, least) // MIB)}MiB for padded frames of "
+            f"{work.width} x {work.height}, got {limit // MIB}MiB; raise it, or take smaller frames or model small"
         )
     allowed = limit if limit is not None else _most_of_free(device)
     fitting = [plan for plan in plans if peak_memory(work, plan) <= allowed]

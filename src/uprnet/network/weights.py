@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def load_model(model: str | Path = "base", device: str | torch.device = "cpu") -
     """
     path = weights_path(model)
     state = load_state(path)
-    network = UPRNet(_config_of(state, path))
+    network = UPRNet(_config_of(state, path)).float()  # whatever torch's default type is
     _check_state(state, network.state_dict(), path)
     network.load_state_dict(state)
     return network.eval().requires_grad_(False).to(device)
@@ -141,11 +142,22 @@ def save_model(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InvalidInputError(f"a weights file must end in .safetensors, got {path.name}")
+    check_trainable(model)
     state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     config = json.dumps({"base_channels": model.config.base_channels})
     content = safetensors.torch.save(state, {**(metadata or {}), CONFIG_KEY: config})
     with write_whole(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(content)
+
+
+def check_trainable(model: UPRNet) -> None:
+    """Refuse a network whose boxes an engine has taken over, such as that of an `Interpolator`: it has no weights.
+
+    Raises:
+        InvalidInputError: If it is one.
+    """
+    if model.state_dict().keys() != UPRNet(model.config).state_dict().keys():
+        raise InvalidInputError("an Interpolator's network has no weights of its own; take what load_model returns")
 
 
 def from_official(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
@@ -163,6 +175,8 @@ def from_official(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path} does not fit UPR-Net: unexpected tensor {name}")
         if not isinstance(tensor, Tensor):
             raise WeightsError(f"{path} does not fit UPR-Net: {name} is no tensor but {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise WeightsError(f"{path} does not fit UPR-Net: {name} is no plain tensor")
         converted[official_to_ours[part] + name.removeprefix(part)] = tensor
     _check_state(converted, UPRNet(_config_of(converted, path)).state_dict(), path)
 
@@ -191,14 +205,15 @@ def _read_official(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on odd pickles: what does not fit is refused below
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by its content: torch would go by the name
+                state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
             raise WeightsError(
                 f"{path} holds more than tensors (it could run code when read); it was not loaded"
             ) from error
         raise WeightsError(f"{path} is no weights file: neither safetensors nor a PyTorch checkpoint") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, OSError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError, AssertionError, struct.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} is damaged, truncated or no PyTorch checkpoint: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
