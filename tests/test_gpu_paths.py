@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from uprnet import Interpolator, interpolate
+from uprnet.errors import MissingDependencyError
 from uprnet.network.compilation import compiled
 from uprnet.network.ops import use_backend
 from uprnet.network.striping import Plan
@@ -80,6 +81,15 @@ def test_compiled_networks_make_the_same_frames(monkeypatch: pytest.MonkeyPatch)
     assert len(asked) == 1
     for pair in pairwise(clip(count=3)):
         assert np.abs(fast(*pair).astype(int) - plain(*pair)).max() <= 1
+
+
+def test_a_compiler_that_fails_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no compiler\nin many words")
+
+    monkeypatch.setattr(interpolate, "compiled", lambda network: compiled(network, backend=fail))
+    with pytest.raises(MissingDependencyError, match=r"torch\.compile does not work here, leave it out: .*no compiler"):
+        Interpolator("small", "cpu", compile=True, num_levels=1)(*clip())
 
 
 def test_devices_without_kernels_make_the_same_frames():

@@ -29,7 +29,7 @@ from uprnet.engines import attach
 from uprnet.engines import choose as choose_engine
 from uprnet.errors import InvalidInputError
 from uprnet.network.allocator import reuse_freed_memory
-from uprnet.network.compilation import compiled
+from uprnet.network.compilation import compiled, compiler_errors
 from uprnet.network.config import Engine, Precision, default_num_levels, default_skip_finest, size_multiple
 from uprnet.network.memory import Work, choose_plan, parse_memory
 from uprnet.network.model import Features, Motion, Synthesis, UPRNet
@@ -122,6 +122,7 @@ class Interpolator:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = attach(network, self.engine)
         self.model: UPRNet = compiled(network) if compile else network
+        self._is_compiled = compile
         self.num_levels = num_levels
         self.skip_finest = skip_finest
         self.padding: Padding = padding
@@ -185,7 +186,8 @@ class Interpolator:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Keep other threads of Python out, and give processor threads to those that gain most from them."""
-        with self._turn, threads_of_our_own() if self.engine == "numba" else nullcontext():
+        threads = threads_of_our_own() if self.engine == "numba" else nullcontext()
+        with self._turn, threads, compiler_errors() if self._is_compiled else nullcontext():
             yield
 
     @property

@@ -185,23 +185,28 @@ def test_two_processes_train_as_one_with_the_same_batch(tiny, tmp_path):
     train(alone)
     together = replace(alone, run=alone.run + "-two")
     (tmp_path / "recipe.toml").write_text(write_recipe(together))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(_free_port()),
-    ]
-    command += ["-m", "uprnet", "train", str(tmp_path / "recipe.toml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=110)
+    run = subprocess.run(
+        _of_two(tmp_path / "recipe.toml"), capture_output=True, text=True, env=TWO, timeout=110, check=False
+    )
     assert run.returncode == 0, run.stderr
     _assert_close(final_state(alone.run)["ema"], final_state(together.run)["ema"])
     losses = [[line["loss"] for line in lines(config.run)] for config in (alone, together)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     _assert_equal_norms(alone, together)
+
+
+@pytest.mark.slow
+def test_a_signal_to_two_processes_writes_a_checkpoint(tiny, tmp_path):
+    config = tiny(2000)
+    config = replace(config, log=replace(config.log, checkpoint_every=2000))
+    (tmp_path / "recipe.toml").write_text(write_recipe(config))
+    process = subprocess.Popen(_of_two(tmp_path / "recipe.toml"), stderr=subprocess.PIPE, text=True, env=TWO)
+    metrics, deadline = Path(config.run) / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    _, messages = process.communicate(timeout=60)
+    assert 1 <= final_state(config.run)["counters"]["step"] < 2000, messages
 
 
 def _free_port():
@@ -210,6 +215,15 @@ def _free_port():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return str(server.getsockname()[1])
+
+
+TWO = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def _of_two(recipe):
+    """The command of two processes that train together."""
+    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(_free_port())]
+    return [sys.executable, "-m", *launcher, "-m", "uprnet", "train", str(recipe)]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused():

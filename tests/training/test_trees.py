@@ -29,14 +29,30 @@ def test_septuplets_give_many_times(vimeo_tree):
         assert sample.t == y / z
 
 
-@pytest.mark.parametrize("depth", ["scene", "type/scene"])
-def test_x4k_scenes_are_found_and_scaled(tmp_path, write_image, frames, depth):
-    for scene in range(3):
-        for index, image in enumerate(frames(12, (160, 160), (2, 2), seed=scene)):
-            write_image(tmp_path / f"{depth}{scene}" / f"{index:04d}.png", image)
+@pytest.mark.parametrize("depth", ["clip", "scene/clip"])
+def test_x4k_clips_are_found_and_scaled(tmp_path, write_image, frames, depth):
+    for clip in range(3):
+        for index, image in enumerate(frames(12, (160, 160), (2, 2), seed=clip)):
+            write_image(tmp_path / f"{depth}{clip}" / f"{index:04d}.png", image)
     x4k = X4K(X4KConfig(str(tmp_path), 1.0, max_span=8), held_out=False)
     samples = [x4k.draw(32, PLAIN, np.random.default_rng(seed)) for seed in range(20)]
     assert all(sample.img0.shape == (32, 32, 3) and 0 < sample.t < 1 for sample in samples)
+
+
+def test_x4k_scenes_are_held_out_with_all_their_clips(tmp_path):
+    for scene in range(40):
+        for clip in range(3):
+            folder = tmp_path / f"{scene:03d}" / f"occ{clip}"
+            folder.mkdir(parents=True)
+            for index in range(3):
+                (folder / f"{index:04d}.png").touch()
+    training, validation = (
+        {frames[0].relative_to(tmp_path).parts[0] for frames in X4K(X4KConfig(str(tmp_path)), held_out).clips}
+        for held_out in (False, True)
+    )
+    assert training | validation == {f"{scene:03d}" for scene in range(40)}
+    assert not training & validation
+    assert validation
 
 
 def test_five_percent_are_held_out_and_the_rest_is_not(vimeo_tree):

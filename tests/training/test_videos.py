@@ -10,6 +10,7 @@ import pytest
 
 from uprnet.errors import TrainingError
 from uprnet.training.augmentation import AugmentationConfig
+from uprnet.training.mixture import DataConfig, TrainingStream
 from uprnet.training.videos import VideoConfig, VideoFolder
 
 PLAIN = AugmentationConfig()
@@ -178,5 +179,8 @@ def test_a_folder_without_usable_videos_is_refused(tmp_path, frame_folder, state
 
 def test_a_crop_larger_than_the_frames_is_refused(tmp_path, frame_folder):
     frame_folder("toy", numbered(5))
-    with pytest.raises(TrainingError, match="the crop of 200x200 must fit into the images, toy is 160x176"):
+    message = "the crop of 200x200 must fit into the images, toy is 160x176"
+    with pytest.raises(TrainingError, match=message):
         draws(VideoFolder(folder(tmp_path)), 1, size=200)
+    with pytest.raises(TrainingError, match=message):  # before the first sample
+        TrainingStream(DataConfig(crop=200, video=folder(tmp_path)), 0, 10)

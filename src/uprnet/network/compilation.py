@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from uprnet.errors import MissingDependencyError
 from uprnet.network.graphs import use_graphs
 from uprnet.network.model import UPRNet
 from uprnet.network.ops.backend import default_backend
@@ -37,3 +40,19 @@ def compiled(model: UPRNet, backend: str | Any = "inductor") -> UPRNet:
     if device.type == "cuda":
         use_graphs(network, device)
     return network
+
+
+@contextmanager
+def compiler_errors() -> Iterator[None]:
+    """Say in one line what keeps `torch.compile` from working: it compiles when the network first runs.
+
+    Raises:
+        MissingDependencyError: If it fails, mostly because there is no C++ compiler.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MissingDependencyError(f"torch.compile does not work here, leave it out: {reason}") from error

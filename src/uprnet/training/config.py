@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 from cyclopts import App, CycloptsError, Parameter
 
 from uprnet.errors import TrainingError
+from uprnet.training.limits import check_limits
 from uprnet.training.mixture import DataConfig
 from uprnet.training.objective import LossConfig
 from uprnet.training.recipe_file import apply_recipe
@@ -59,6 +60,12 @@ class OptimizerConfig:
     ema_decay: float = 0.999
     max_bad_steps: int = 50
 
+    def __post_init__(self) -> None:
+        check_limits("optimizer", self, steps=1, batch_size=1, accumulate=1, learning_rate=0, final_learning_rate=0)
+        check_limits("optimizer", self, warmup_steps=0, weight_decay=0, clip_norm=0, ema_decay=0, max_bad_steps=1)
+        if self.ema_decay >= 1:
+            raise TrainingError(f"optimizer.ema_decay must be below 1, got {self.ema_decay}")
+
 
 @dataclass(frozen=True)
 class ComputeConfig:
@@ -85,6 +92,9 @@ class ComputeConfig:
     engine: str = "auto"
     threads: int = 0
 
+    def __post_init__(self) -> None:
+        check_limits("compute", self, threads=0)
+
 
 @dataclass(frozen=True)
 class ValidationConfig:
@@ -101,6 +111,9 @@ class ValidationConfig:
     samples: int = 64
     crop: int = 192
     triplets: str = ""
+
+    def __post_init__(self) -> None:
+        check_limits("validation", self, every=0, samples=1, crop=1)
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,9 @@ class TrainingConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        check_limits("", self, seed=0)
 
 
 def read_recipe(path: Path, arguments: Sequence[str] = ()) -> TrainingConfig:

@@ -104,7 +104,7 @@ def _open_board(folder: Path, first_step: int) -> Any:
         raise MissingDependencyError(
             "TensorBoard is not installed; install uprnet[train] or set log.tensorboard = false"
         ) from error
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
 
 def _truncate(path: Path, last_step: int) -> None:

@@ -72,6 +72,14 @@ class _Counters:
     summed: int = 0
 
 
+@dataclass(frozen=True)
+class _Began:
+    """From where on speed is measured."""
+
+    step: int
+    moment: float = field(default_factory=time.monotonic)
+
+
 def train(config: TrainingConfig, *, resume: bool = False) -> TrainingResult:
     """Train a network as a recipe says.
 
@@ -147,7 +155,7 @@ class _Run:
         self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)
-        self.stopping = False
+        self.stopping = self.stopping_together = False  # this process, and all of them
 
     def go(self) -> TrainingResult:
         """Run to the end."""
@@ -166,22 +174,26 @@ class _Run:
             else None
         )
         batches = iter(self._loader(first))
-        with journal or nullcontext(), StopSignals(self._stop, is_alone=accelerator.num_processes == 1):
-            began = time.monotonic()
+        with journal or nullcontext(), StopSignals(self._stop):
+            began = _Began(first)
             for step in range(first, config.optimizer.steps):
                 self._step(step, batches)
                 began = self._after_step(journal, validator, began)
-                if self.stopping:
+                if self._is_over:
                     break
-            if journal is not None and (self.stopping or not self._at(config.log.checkpoint_every)):
+            if journal is not None and (self._is_over or not self._at(config.log.checkpoint_every)):
                 self._save()
         accelerator.wait_for_everyone()
         counters = self.counters
         return TrainingResult(counters.step, counters.score, counters.bad_steps, counters.skipped_samples)
 
     def _stop(self) -> None:
-        """End after the step that is under way."""
+        """End after the step that is under way; several processes, after the one in which they tell each other."""
         self.stopping = True
+
+    @property
+    def _is_over(self) -> bool:
+        return self.stopping if self.accelerator.num_processes == 1 else self.stopping_together
 
     def _step(self, step: int, batches: Iterator[PackedBatch]) -> None:
         """Compute gradients over all parts of this process's share, and move the weights."""
@@ -227,13 +239,14 @@ class _Run:
         return GraphedObjective(self.objective, batch)
 
     def _reduce(self, measured: dict[str, Tensor], skipped: Tensor) -> dict[str, float]:
-        """Means over all processes; the skipped samples are counted on the way."""
-        stacked = torch.stack([*measured.values(), skipped])
+        """Means over all processes; skipped samples are counted on the way, and one that stops stops all."""
+        stacked = torch.stack([*measured.values(), skipped, torch.full_like(skipped, self.stopping)])
         if self.accelerator.num_processes > 1:
             stacked = self.accelerator.reduce(stacked, reduction="mean")
-        values = stacked.tolist()
-        self.counters.skipped_samples += round(values[-1] * self.accelerator.num_processes)
-        return dict(zip(measured, values[:-1], strict=True))
+        *values, skips, stopping = stacked.tolist()
+        self.counters.skipped_samples += round(skips * self.accelerator.num_processes)
+        self.stopping_together = stopping > 0
+        return dict(zip(measured, values, strict=True))
 
     def _count(self, finite: bool, numbers: dict[str, float]) -> None:
         counters = self.counters
@@ -260,8 +273,8 @@ class _Run:
             current: list[Tensor] = list(self.objective.model.parameters())
             torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def _after_step(self, journal: Journal | None, validator: Validator | None, began: float) -> float:
-        """Log, validate and save where it is time to; the moment from which speed is measured."""
+    def _after_step(self, journal: Journal | None, validator: Validator | None, began: _Began) -> _Began:
+        """Log, validate and save where it is time to; return from where on speed is measured."""
         if journal is None:
             return began
         config, counters = self.config, self.counters
@@ -269,13 +282,13 @@ class _Run:
         if self._at(config.log.every) and counters.summed:
             values = {name: value / counters.summed for name, value in counters.sums.items()}
             counters.sums, counters.summed = {}, 0
-            speed = config.log.every * config.optimizer.batch_size / (time.monotonic() - began)
+            speed = (counters.step - began.step) * config.optimizer.batch_size / (time.monotonic() - began.moment)
             extra = {"bad_steps": float(counters.bad_steps), "skipped_samples": float(counters.skipped_samples)}
             journal.write(counters.step, {**values, "samples_per_second": speed, **extra})
-            began = time.monotonic()
+            began = _Began(counters.step)
         if validator is not None and self._at(config.validation.every):
             self._validate(journal, validator)
-            began = time.monotonic()
+            began = _Began(counters.step)
         if self._at(config.log.checkpoint_every):
             self._save()
         return began

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 from uprnet.errors import MediaError, TrainingError
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.training.augmentation import AugmentationConfig, augment
+from uprnet.training.limits import check_limits
 from uprnet.training.sample import Sample
 from uprnet.training.synthetic import SyntheticConfig, SyntheticMotion
 from uprnet.training.trees import X4K, SeptupletConfig, Septuplets, TripletConfig, Triplets, X4KConfig
@@ -51,6 +52,9 @@ class DataConfig:
     triplets: TripletConfig = field(default_factory=TripletConfig)
     septuplets: SeptupletConfig = field(default_factory=SeptupletConfig)
     x4k: X4KConfig = field(default_factory=X4KConfig)
+
+    def __post_init__(self) -> None:
+        check_limits("data", self, crop=1, workers=0)
 
 
 class Source(Protocol):
@@ -115,6 +119,9 @@ class TrainingStream(Dataset[Sample]):
         self._length = length
         opened = open_sources(config)
         self._sources = [source for source, _ in opened.values()]
+        for source in self._sources:
+            if isinstance(source, VideoFolder):
+                source.check_fit(config.crop)  # now, and not when the clip's turn comes
         weights = np.array([weight for _, weight in opened.values()])
         self._shares = weights / weights.sum()
 

@@ -46,8 +46,14 @@ class LossConfig:
         for name, value in vars(self).items():
             if value < 0:
                 raise TrainingError(f"loss.{name} must be at least 0, got {value}")
-        if self.flow_only and self.flow == 0 and self.matching == 0:
-            raise TrainingError("loss.flow_only needs a weight above 0 for loss.flow or loss.matching")
+        if not (self.has_frames or self.flow > 0 or self.matching > 0):
+            needed = "loss.flow or loss.matching" if self.flow_only else "a loss"
+            raise TrainingError(f"nothing is trained: give {needed} a weight above 0")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether frames are made and looked at."""
+        return not self.flow_only and any((self.charbonnier, self.census, self.laplacian, self.psnr))
 
 
 class Objective(nn.Module):
@@ -69,7 +75,8 @@ class Objective(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(MATCHING_START).log())
         # A process group waits for the gradient of every parameter: those without a part in the loss take none.
         self.log_sharpness.requires_grad_(config.matching > 0)
-        model.synthesis.requires_grad_(not config.flow_only)
+        model.synthesis.requires_grad_(config.has_frames)
+        model.flow_estimator.requires_grad_(config.has_frames or config.flow > 0)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of each sample.
@@ -82,7 +89,7 @@ class Objective(nn.Module):
         """
         features0, features1, motion = self._move(batch.img0, batch.img1)
         parts: dict[str, Tensor] = {}
-        if not self.config.flow_only:
+        if self.config.has_frames:
             frames = self._synthesize(features0, features1, motion, batch.t)
             parts.update(self._frame_losses(frames, batch.target))
         if self.config.flow > 0 or self.config.matching > 0:

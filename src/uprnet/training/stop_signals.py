@@ -11,13 +11,10 @@ class StopSignals:
 
     Args:
         stop: What to call.
-        is_alone: Whether this is the only process of the run. Several must leave together: there the launcher's own
-            handling stays.
     """
 
-    def __init__(self, stop: Callable[[], None], *, is_alone: bool) -> None:
+    def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
-        self._is_alone = is_alone
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -25,7 +22,7 @@ class StopSignals:
             self._stop()
             signal.signal(number, self._previous[number])
 
-        if self._is_alone and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, handle)
 

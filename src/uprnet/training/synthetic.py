@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uprnet.training.layers import MAX_BEND, Array, Bend, Course, Layer
+from uprnet.training.limits import check_limits
 from uprnet.training.sample import Flow, Image, Sample
 from uprnet.training.shapes import draw_mask
 from uprnet.training.textures import Textures
@@ -54,6 +55,9 @@ class SyntheticConfig:
     noise: float = 0.2
     jpeg: float = 0.15
     middle: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_limits("data.synthetic", self, max_layers=0)
 
 
 class SyntheticMotion:

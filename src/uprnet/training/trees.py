@@ -9,6 +9,7 @@ import numpy as np
 
 from uprnet.errors import TrainingError
 from uprnet.training.augmentation import AugmentationConfig, draw_scale, random_crop
+from uprnet.training.limits import check_limits
 from uprnet.training.sample import Sample, read_frames
 
 HELD_OUT_PERCENT = 5  # of a training list, kept for validation; never the test list
@@ -58,6 +59,9 @@ class X4KConfig:
     root: str = ""
     weight: float = 0.0
     max_span: int = 32
+
+    def __post_init__(self) -> None:
+        check_limits("data.x4k", self, max_span=2)
 
 
 class Triplets:
@@ -125,15 +129,15 @@ class X4K:
     Expected::
 
         root/
-          002/                         a type
-            occ008.320_f2881/          a scene
+          002/                         a scene
+            occ008.320_f2881/          a clip of it
               0000.png ... 0064.png    its frames (768x768)
 
-    Scenes directly inside ``root`` are found as well.
+    Clips directly inside ``root`` are found as well, each a scene of its own.
 
     Args:
         config: Where the tree is.
-        held_out: Take the 5 % of the scenes kept for validation.
+        held_out: Take the 5 % of the scenes kept for validation, with all their clips.
 
     Raises:
         TrainingError: If the tree does not look like this.
@@ -143,19 +147,21 @@ class X4K:
         root = Path(config.root)
         if not root.is_dir():
             raise TrainingError(f"data.x4k.root must be a folder, got {root}, which is not a folder{_drawn(self)}")
-        scenes: dict[Path, list[Path]] = {}
+        clips: dict[Path, list[Path]] = {}
         for path in sorted(root.rglob("*.png")):
-            scenes.setdefault(path.parent, []).append(path)
-        long_enough = {scene: frames for scene, frames in scenes.items() if len(frames) >= 3}
-        kept = _split([scene.relative_to(root).as_posix() for scene in sorted(long_enough)], held_out)
-        self.scenes = [long_enough[root / scene] for scene in kept]
+            clips.setdefault(path.parent, []).append(path)
+        self.clips = [
+            frames
+            for clip, frames in clips.items()
+            if len(frames) >= 3 and _is_held_out(clip.relative_to(root).parts[0] if clip != root else "") == held_out
+        ]
         self._max_span = config.max_span
-        if not self.scenes:
-            raise TrainingError(f"{root} must hold scenes of at least three PNG frames, found none{_drawn(self)}")
+        if not self.clips:
+            raise TrainingError(f"{root} must hold clips of at least three PNG frames, found none{_drawn(self)}")
 
     def draw(self, size: int, augmentation: AugmentationConfig, rng: np.random.Generator) -> Sample:
         """Draw three frames and cut a square from them; see `VideoFolder.draw`."""
-        frames = self.scenes[int(rng.integers(len(self.scenes)))]
+        frames = self.clips[int(rng.integers(len(self.clips)))]
         span = int(rng.integers(2, min(self._max_span, len(frames) - 1) + 1))
         x = int(rng.integers(len(frames) - span))
         y = x + int(rng.integers(1, span))
@@ -184,7 +190,11 @@ def _listed(root: Path, list_file: str, held_out: bool, name: str, needed: tuple
 
 def _split(entries: Sequence[str], held_out: bool) -> list[str]:
     """The 5 % of the entries that validation sees, or the others, whatever their order."""
-    return [entry for entry in entries if (zlib.crc32(entry.encode()) % 100 < HELD_OUT_PERCENT) == held_out]
+    return [entry for entry in entries if _is_held_out(entry) == held_out]
+
+
+def _is_held_out(name: str) -> bool:
+    return zlib.crc32(name.encode()) % 100 < HELD_OUT_PERCENT
 
 
 def _drawn(source: object) -> str:

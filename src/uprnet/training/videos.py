@@ -20,6 +20,7 @@ from uprnet.files import write_whole
 from uprnet.media.video import VideoReader
 from uprnet.training.augmentation import AugmentationConfig, draw_scale, resize_square
 from uprnet.training.dis_flow import with_dis_flow
+from uprnet.training.limits import check_limits
 from uprnet.training.sample import Image, Sample, read_picture
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,9 @@ class VideoConfig:
     middle: float = 0.8
     dis_flow: bool = False
 
+    def __post_init__(self) -> None:
+        check_limits("data.video", self, max_stride=1, max_side=1)
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -84,6 +88,7 @@ class Clip:
         times: Time of each frame, in seconds, ``(N,)``.
         motion: Mean length of motion in each cell from each frame to the next, in pixels, ``(N - 1, h, w)``.
         usable: Whether each pair of neighbours is neither a cut nor a repeated frame, ``(N - 1,)``.
+        longest: Largest span that is asked for, in frames.
     """
 
     name: str
@@ -91,6 +96,7 @@ class Clip:
     times: NDArray[np.float64]
     motion: NDArray[np.float32]
     usable: NDArray[np.bool_]
+    longest: int
 
     @cached_property
     def activity(self) -> float:
@@ -104,7 +110,7 @@ class Clip:
         # unusable[i] = how many of the first i pairs are unusable
         unusable = np.concatenate(([0], np.cumsum(~self.usable)))
         found = {}
-        for span in range(2, len(self.usable) + 1):
+        for span in range(2, min(len(self.usable), self.longest) + 1):
             first = np.flatnonzero(unusable[span:] == unusable[:-span])
             if not len(first):
                 break
@@ -168,11 +174,8 @@ class VideoFolder:
             TrainingError: If the frames are smaller than ``size``.
         """
         clip = self.clips[int(rng.choice(len(self.clips), p=self._shares))]
+        _check_fit(clip, size)
         height, width = clip.frames.shape[1:3]
-        if min(height, width) < size:
-            raise TrainingError(
-                f"the crop of {size}x{size} must fit into the images, {clip.name} is {height}x{width} in the cache"
-            )
         span = self._draw_span(clip, rng)
         for _ in range(MAX_DRAWS):
             side = min(max(round(size / draw_scale(augmentation, rng)), 8), height, width)
@@ -191,12 +194,30 @@ class VideoFolder:
         sample = resize_square(Sample(img0, img1, target, float((y - x) / (z - x))), size)
         return with_dis_flow(sample) if self._has_flow else sample
 
+    def check_fit(self, size: int) -> None:
+        """Check that a square fits into every clip.
+
+        Raises:
+            TrainingError: If it does not.
+        """
+        for clip in self.clips:
+            _check_fit(clip, size)
+
     def _draw_span(self, clip: Clip, rng: np.random.Generator) -> int:
         """Frames from the first to the last of a triple."""
-        longest = min(2 * self.config.max_stride, max(clip.starts))
+        longest = max(clip.starts)
         if rng.random() < self.config.middle:
             return 2 * int(rng.integers(1, longest // 2 + 1))
         return int(rng.integers(2, longest + 1))
+
+
+def _check_fit(clip: Clip, size: int) -> None:
+    height, width = clip.frames.shape[1:3]
+    if min(height, width) < size:
+        raise TrainingError(
+            f"the crop of {size}x{size} must fit into the images, {clip.name} is {height}x{width} in the cache; "
+            "take a smaller crop, or leave it out (data.video.exclude)"
+        )
 
 
 def _draw_window(
@@ -249,7 +270,9 @@ def _load(path: Path, config: VideoConfig) -> Clip | None:
             return None
         frames = np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape)
         usable = _usable(facts["difference"], facts["residual"])
-        return Clip(path.name, frames, facts["times"], facts["motion"].astype(np.float32), usable)
+        return Clip(
+            path.name, frames, facts["times"], facts["motion"].astype(np.float32), usable, 2 * config.max_stride
+        )
 
 
 def _fingerprint(path: Path, max_side: int) -> str:
