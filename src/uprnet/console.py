@@ -108,6 +108,10 @@ class JsonLines:
             raise InvalidInputError(f"progress-fd must be an open file descriptor, got {descriptor}") from None
         self._descriptor, self._pace = descriptor, Pace()
 
+    def begin(self) -> None:
+        """Measure the pace anew, for the next of several videos."""
+        self._pace = Pace()
+
     def progress(self, progress: PipelineProgress) -> None:
         """Write how far the work is."""
         rate, left = self._pace.measure(progress)

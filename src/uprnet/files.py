@@ -22,7 +22,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         OutputExistsError: If it exists and ``overwrite`` is false.
         MediaError: If its folder does not exist.
     """
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:  # a link to nowhere is there, too
         raise OutputExistsError(f"{path} already exists; choose another name or allow overwriting (--overwrite)")
     if not path.absolute().parent.is_dir():
         raise MediaError(f"the output folder {path.parent} does not exist; make it first")

@@ -160,7 +160,7 @@ def test_metadata_of_single_frames_is_said_to_be_dropped(tmp_path, ffmpeg, monke
     ffmpeg(*moving(25, 0.12), str(tmp_path / "d.mp4"))
     monkeypatch.setattr("uprnet.media.video.dynamic_metadata", lambda frame: ["Dolby Vision", "HDR10+"])  # noqa: ARG005
     with VideoReader(tmp_path / "d.mp4") as reader:
-        said = "Dolby Vision and HDR10+ is dropped: it describes single frames, and new ones have none"
+        said = "dropped: Dolby Vision, HDR10+; single frames hold it, and new ones have none"
         assert reader.warnings == [said]
 
 

@@ -3,6 +3,7 @@
 The reader is the `ffprobe` program: another version of libav than the one that wrote the files, and none of our code.
 """
 
+import os
 from fractions import Fraction
 from itertools import pairwise
 
@@ -10,8 +11,10 @@ import av
 import numpy as np
 import pytest
 
-from uprnet.errors import MediaError
+from uprnet.errors import InvalidInputError, MediaError
+from uprnet.media.encoding import EncoderSettings
 from uprnet.pipeline import interpolate_video
+from uprnet.pipeline.section import SectionOptions
 
 FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 VARIABLE = [0, 33, 40, 500, 533, 610, 700, 733]
@@ -227,3 +230,60 @@ class TestTracks:
         )
         assert "--tracks fitting" in str(error.value)
         assert [path.name for path in tmp_path.iterdir()] == ["film.mkv"]
+
+
+class TestRareSources:
+    def test_a_rate_of_many_digits(self, make_clip, tmp_path, probe, blend):
+        interpolate_video(make_clip("s.mp4"), tmp_path / "o.mp4", fps="25.123456789", interpolator=blend)
+        rate = Fraction(picture(probe, tmp_path / "o.mp4")["avg_frame_rate"])
+        assert float(rate) == pytest.approx(25.1, abs=0.1)
+        with pytest.raises(InvalidInputError, match="frames a second can be stored"):
+            interpolate_video(make_clip("s.mp4"), tmp_path / "p.mp4", fps=10**12, interpolator=blend)
+
+    @pytest.mark.parametrize("codec", ["vp9", "av1"])
+    def test_what_a_container_refuses_is_refused_before_work(self, make_clip, tmp_path, blend, codec):
+        with pytest.raises(MediaError, match=f".mov cannot hold {codec} video"):
+            interpolate_video(
+                make_clip("s.mp4"), tmp_path / "o.mov", encoder=EncoderSettings(codec), interpolator=blend
+            )
+        assert blend.asked == []
+
+    def test_slow_motion_of_chapters_that_begin_before_the_picture(self, film, ffmpeg, tmp_path, probe, blend):
+        ffmpeg("-itsoffset", "0.1", "-i", str(film), "-i", str(film), "-map", "0:v", "-map", "1:a:0", "-c", "copy",
+               "-map_chapters", "1", "-avoid_negative_ts", "disabled", str(tmp_path / "late.mkv"))  # fmt: skip
+        interpolate_video(tmp_path / "late.mkv", tmp_path / "o.mkv", slow=2, interpolator=blend)
+        chapters = probe(tmp_path / "o.mkv", "-show_chapters")["chapters"]
+        assert [float(chapter["start_time"]) for chapter in chapters] == pytest.approx([0, 0.9], abs=0.03)
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [({}, "01:00:00:24"), ({"factor": 4}, "01:00:00:48"), ({"fps": 30}, None), ({"slow": 2}, None)],
+    )
+    def test_time_codes_count_the_new_frames_or_are_dropped(
+        self, make_clip, ffmpeg, tmp_path, probe, blend, options, expected
+    ):
+        source = make_clip("s.mp4", range(6), Fraction(1, 25))
+        ffmpeg("-i", str(source), "-c", "copy", "-timecode", "01:00:00:12", str(tmp_path / "tc.mov"))
+        interpolate_video(tmp_path / "tc.mov", tmp_path / "o.mov", interpolator=blend, **options)
+        assert picture(probe, tmp_path / "o.mov").get("tags", {}).get("timecode") == expected
+
+    def test_bits_that_change_in_mid_stream(self, make_clip, tmp_path, blend):
+        kinds = {"yuv420p": range(6), "yuv420p10le": range(6, 12)}
+        parts = [
+            make_clip(f"{kind}.ts", stamps, Fraction(1, 25), pixel_format=kind, options={"bf": "0"}).read_bytes()
+            for kind, stamps in kinds.items()
+        ]
+        (tmp_path / "s.ts").write_bytes(b"".join(parts))
+        summary = interpolate_video(tmp_path / "s.ts", tmp_path / "o.mkv", interpolator=blend)
+        assert summary.frames_read == 12
+        assert any("bits or transparency change" in text for text in summary.warnings)
+
+    def test_the_last_frame_of_a_section_lasts_until_the_next_one(self, make_clip, tmp_path, blend):
+        source = make_clip("s.mkv", VARIABLE, MILLISECOND, options={"bf": "0"})
+        section = SectionOptions(frames=3)
+        summary = interpolate_video(source, tmp_path / "o.mkv", factor=1, section=section, interpolator=blend)
+        assert summary.duration == Fraction(VARIABLE[3], 1000)
+
+    def test_a_name_that_is_no_utf_8(self, make_clip, tmp_path, blend):
+        source = make_clip("s.mp4").rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.mp4"))
+        assert interpolate_video(source, tmp_path / "o.mp4", interpolator=blend).frames_written == 24

@@ -123,6 +123,8 @@ def test_json_progress_replaces_the_bar(capfd):
         ("in.mp4 -o out.mp4 --fps 50 --keep-timestamps", "keeping time stamps needs a whole factor"),
         ("in.mp4 -o out.mp4 --start soon", "start must be a time such as 12.5"),
         ("in.mp4 -o out.mp4 --report none/r.json", "output folder none does not exist"),
+        ("in.mp4 -o out.mp4 --report in.mp4 --overwrite", "a file of its own, got in.mp4"),
+        ("in.mp4 -o out.mp4 --report ./out.mp4 --overwrite", "a file of its own, got out.mp4"),
         ("in.mp4 -o in.mp4 --overwrite", "source and output must differ"),
         ("none.mp4 -o out.mp4", "there is no file none.mp4"),
     ],

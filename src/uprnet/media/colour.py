@@ -222,6 +222,14 @@ def _transformed(image: Image, matrix: Any) -> Image:
     return np.asarray(cv2.convertScaleAbs(cv2.transform(image.astype(np.uint16), matrix[:3])))
 
 
+def like(image: Image, depth: int, *, has_alpha: bool) -> Image:
+    """Bring an image to the type of videos with ``depth`` bits, and add opaque alpha or drop it."""
+    image = _with_bits(image, 16 if depth > 8 else 8)
+    if has_alpha and image.shape[2] == 3:
+        return np.dstack((image, np.full(image.shape[:2], np.iinfo(image.dtype).max, image.dtype)))
+    return image if has_alpha else np.ascontiguousarray(image[..., :3])
+
+
 def _with_bits(image: Image, bits: int) -> Image:
     """Bring an image to 8 or 16 bits per sample."""
     if 8 * image.itemsize == bits:

@@ -4,6 +4,7 @@ Only times are touched, and only where a section, slower time or a clock that ju
 """
 
 import logging
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
+from av.video.stream import VideoStream
 
 from uprnet.media.slow_sound import add_slow_track, slow_packets
 from uprnet.media.tracks import STALE_OF_FILE, Track, TrackPlan
@@ -40,6 +42,9 @@ FINE_TICK = Fraction(1, 1_000_000)
 
 STALE_OF_PICTURE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER")
 """Beginnings of metadata that count or name what the new picture no longer has (Matroska's statistics tags)."""
+
+TIMECODE = re.compile(r"(\d+:\d+:\d+[:;.])(\d+)")
+"""Hours, minutes and seconds, and then frames (SMPTE ST 12-1)."""
 
 MATROSKA_CODECS = {"aac": b"A_AAC", "mp3": b"A_MPEG/L3", "ac3": b"A_AC3", "eac3": b"A_EAC3"}
 """Matroska's names of codecs whose encoders put silence in front, by libav's names."""
@@ -70,6 +75,7 @@ class TrackCopy:
         self._path = source
         self._source = self._open.enter_context(open_container(source))
         self._targets: dict[int, Stream] = {}
+        self._from_zero: set[int] = set()  # tracks that must not begin before 0: libav would move all others
         self._covers: list[TimedPacket] = []
         self._slowed: list[Iterator[TimedPacket]] = []
 
@@ -98,7 +104,22 @@ class TrackCopy:
         old = self._source.streams[self._plan.video]
         output.metadata.update({k: v for k, v in self._source.metadata.items() if k.lower() not in STALE_OF_FILE})
         _label(output, picture, old, STALE_OF_PICTURE)
+        for place in (output.metadata, picture.metadata):
+            for key in [key for key in place if key.lower() == "timecode"]:
+                self._count_anew(place, key, old, picture)
         output.set_chapters(list(self._chapters()))
+
+    def _count_anew(self, metadata: dict[str, str], key: str, old: Stream, picture: Stream) -> None:
+        """Let a time code count the frames of the new rate, or drop one that would be wrong."""
+        before, now = (cast(VideoStream, stream).codec_context.framerate for stream in (old, picture))
+        match = TIMECODE.fullmatch(metadata[key])
+        is_moved = self._plan.start is not None or self._plan.slow != 1
+        if match is None or is_moved or not before or not now or now % before:
+            logger.warning(
+                "%s: the time code %s is dropped: it counts other frames", self._path.name, metadata.pop(key)
+            )
+        else:
+            metadata[key] = f"{match[1]}{int(match[2]) * int(now / before):02d}"
 
     def packets(self) -> Iterator[TimedPacket]:
         """Give the packets of all tracks with their output times, nearly in order of time."""
@@ -130,6 +151,8 @@ class TrackCopy:
                 self._covers.append((self._origin, cover))
             else:
                 self._targets[track.index] = target
+                if is_matroska and stream.type == "audio":
+                    self._from_zero.add(track.index)
 
     def _attach(self, output: OutputContainer, name: str, kind: str, data: bytes, stream: Stream) -> None:
         attachment = output.add_attachment(name, kind, data)
@@ -166,6 +189,8 @@ class TrackCopy:
                     continue
                 target, clock = self._targets[packet.stream_index], clocks[packet.stream_index]
                 time = clock.move(packet)
+                if packet.stream_index in self._from_zero and _is_before_zero(packet):
+                    continue
                 if time is not None:
                     packet.stream = target
                     yield time, packet
@@ -184,8 +209,9 @@ class TrackCopy:
             if plan.end is not None:
                 end = min(end, plan.end)
             if start < end:
-                moved = [round(plan.output_time(time, self._origin) / tick) for time in (start, end)]
-                yield cast("Chapter", {**chapter, "start": moved[0], "end": moved[1], "time_base": tick})
+                moved = [max(0, round(plan.output_time(time, self._origin) / tick)) for time in (start, end)]
+                if moved[0] < moved[1]:  # slow motion may move what comes before the picture to before 0
+                    yield cast("Chapter", {**chapter, "start": moved[0], "end": moved[1], "time_base": tick})
 
 
 class _TrackClock:
@@ -240,6 +266,12 @@ class _TrackClock:
         packet.dts, packet.pts = round(decoded / tick), round(max(presented, decoded) / tick)
         packet.duration = round(length * self._plan.slow / tick)
         return decoded
+
+
+def _is_before_zero(packet: "Packet[Stream]") -> bool:
+    """Whether a packet is over before time 0, such as one that an edit list hides; silence of an encoder is not."""
+    is_silence = packet.has_sidedata("skip_samples")
+    return not is_silence and packet.pts is not None and packet.pts + (packet.duration or 0) <= 0
 
 
 def _declared_end(stream: Stream) -> Fraction | None:

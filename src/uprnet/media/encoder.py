@@ -30,6 +30,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -47,7 +48,7 @@ from av.video.stream import VideoStream
 from uprnet.errors import InvalidInputError, MediaError
 from uprnet.media.colour import ColourConverter, Image
 from uprnet.media.encoding import Encoding, PictureFormat, configure, encoder_options
-from uprnet.media.output import complete_file
+from uprnet.media.output import CONTAINERS, complete_file
 
 CARRIES_ORIENTATION = hasattr(VideoStream, "set_display_matrix")
 """Whether outputs can say how they are to be turned (PyAV 18 and later); if not, frames must be turned themselves."""
@@ -183,6 +184,21 @@ def add_track(container: OutputContainer, encoding: Encoding, picture: PictureFo
     if picture.display_matrix:
         video.set_display_matrix(picture.display_matrix)
     return video
+
+
+def check_track(ending: str, encoding: Encoding, picture: PictureFormat) -> None:
+    """Write the header of a container once: libav's tables of what they can hold say yes too often.
+
+    Raises:
+        MediaError: If the container refuses the track.
+    """
+    try:
+        with av.open(BytesIO(), "w", format=CONTAINERS[ending]) as trial:
+            add_track(trial, encoding, picture)
+            trial.start_encoding()
+    except av.FFmpegError as error:
+        codec = av.Codec(encoding.codec, "w").canonical_name
+        raise MediaError(f"{ending} cannot hold {codec} video ({error.strerror}); .mkv can") from error
 
 
 class Segment:

@@ -12,6 +12,7 @@ Defaults are visually lossless and keep what the source has:
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,14 @@ import av
 from av.codec.codec import UnknownCodecError
 from av.video.codeccontext import VideoCodecContext
 
-from uprnet.errors import MediaError
+from uprnet.errors import InvalidInputError, MediaError
 from uprnet.media.codecs import ENCODERS, EVEN_ONLY, LOCATIONS, MERGED, OPTIONS, RANGES, SAYS_ASPECT
 from uprnet.media.colour import CHROMA_LOCATIONS, FULL, LEFT, RGB, ColourTags
 from uprnet.media.hdr import HdrMetadata
 from uprnet.media.output import CONTAINERS
 from uprnet.media.pixel_format import Sampling, can_write, losses, nearest
 from uprnet.media.stream import VideoInfo
+from uprnet.media.timeline import MAX_TIME_SCALE
 
 WITH_ALPHA = ".mov (ProRes), .mkv (FFV1), .webm (VP9)"
 
@@ -81,7 +83,16 @@ class PictureFormat:
 
     @classmethod
     def of(cls, info: VideoInfo, rate: Fraction, tick: Fraction) -> PictureFormat:
-        """Describe an output that is like a source but for its times."""
+        """Describe an output that is like a source but for its times.
+
+        Raises:
+            InvalidInputError: If there are more frames a second than libav can count.
+        """
+        if rate > MAX_TIME_SCALE:
+            raise InvalidInputError(f"at most {MAX_TIME_SCALE} frames a second can be stored, got {float(rate):g}")
+        largest = max(rate.numerator, rate.denominator)
+        if largest > MAX_TIME_SCALE:  # libav's fractions have 31 bits; an average rate may have more
+            rate = rate.limit_denominator(max(1, math.floor(rate.denominator * MAX_TIME_SCALE / largest)))
         return cls(
             info.height,
             info.width,
@@ -166,7 +177,7 @@ def _encoding(codec: str, pix_fmt: str, ending: str, picture: PictureFormat, set
     if lost:
         advice = f"; {WITH_ALPHA} keep it" if "transparency is dropped" in lost else ""
         warnings.append(f"{codec} stores {pix_fmt}: {', '.join(lost)}{advice}")
-    if settings.pix_fmt is None and _needs_444(codec, picture):
+    if settings.pix_fmt is None and _needs_444(codec, picture) and have.chroma == "444":
         size = f"{picture.width}x{picture.height}"
         warnings.append(f"{size} is odd, so the video is 4:4:4, which not every player shows; .webm need not")
     if picture.sample_aspect != 1 and container in ("matroska", "webm") and codec not in SAYS_ASPECT:

@@ -31,8 +31,11 @@ DYNAMIC = {
     Type.DOVI_RPU_BUFFER: "Dolby Vision",
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
+    Type.A53_CC: "closed captions",
+    Type.STEREO3D: "the place of both views of a stereo picture",
+    Type.SPHERICAL: "the shape of a spherical picture",
 }
-"""Side data that describes single frames: new frames have none, so it cannot be kept."""
+"""Side data that streams hold for single frames: new frames have none, so it cannot be kept."""
 
 Point = tuple[Fraction, Fraction]
 """Chromaticity ``(x, y)``."""

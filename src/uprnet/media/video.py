@@ -23,7 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from uprnet.errors import MediaError
 from uprnet.media.clock import Clock
-from uprnet.media.colour import ColourConverter, Image
+from uprnet.media.colour import ColourConverter, Image, like
 from uprnet.media.decoding import Decoder, TimedPicture, deinterlaced
 from uprnet.media.hdr import HdrMetadata, dynamic_metadata
 from uprnet.media.orientation import Orientation
@@ -90,7 +90,7 @@ def open_container(path: Path) -> InputContainer:
     # "file:" keeps libav from reading a colon in the name as a protocol.
     url, name = ("pipe:0", "standard input") if path == STANDARD_INPUT else (f"file:{path}", str(path))
     if path == STANDARD_INPUT:
-        with suppress(OSError, ValueError):  # Windows cannot wait for a pipe, and it may be closed
+        with suppress(OSError, ValueError, AttributeError):  # Windows cannot wait for a pipe; it may be closed, or None
             select.select([sys.stdin.fileno()], [], [])  # libav's read cannot be interrupted while nothing comes
     try:
         return av.open(url, "r", metadata_errors="replace")
@@ -144,7 +144,7 @@ class VideoReader:
             raise
         self._colours = ColourConverter(self.info.colour, *self._stored_size)
         if self._dynamic:
-            self._warn(f"{' and '.join(self._dynamic)} is dropped: it describes single frames, and new ones have none")
+            self._warn(f"dropped: {', '.join(self._dynamic)}; single frames hold it, and new ones have none")
         self._thumbnails = VideoReformatter()
 
     def __enter__(self) -> "VideoReader":
@@ -203,13 +203,22 @@ class VideoReader:
 
     def _pictures(self) -> Iterator[TimedPicture]:
         """Yield the decoded frames; note what is wrong with them and say it at the end."""
-        is_scaled = False
+        is_scaled = is_widened = False
         for (frame, pts), after in with_next(self._frames):
             if after is None:
                 self._hold(frame, pts)
             if (frame.height, frame.width) != self._stored_size and not is_scaled:
                 is_scaled = True
                 self._warn(f"the size changes at {_seconds(pts)}; all frames are scaled to the first size")
+            sampling = Sampling.of(frame.format.name)
+            if (sampling.depth > 8, sampling.has_alpha) != (
+                self.info.depth > 8,
+                self.info.has_alpha,
+            ) and not is_widened:
+                is_widened = True
+                self._warn(
+                    f"bits or transparency change at {_seconds(pts)}; all frames are brought to those of the first"
+                )
             if frame.interlaced_frame:
                 self._first_interlaced = self._first_interlaced if self._interlaced else pts
                 self._interlaced += 1
@@ -217,7 +226,7 @@ class VideoReader:
         self._report()
 
     def _convert(self, frame: av.VideoFrame, pts: Fraction, *, with_thumbnail: bool) -> SourceFrame:
-        image = self._colours.to_rgb(frame)
+        image = like(self._colours.to_rgb(frame), self.info.depth, has_alpha=self.info.has_alpha)
         if self._is_upright:
             image = self._orientation.upright(image)
         return SourceFrame(pts, self._length(frame), image, self._thumbnail(frame) if with_thumbnail else None)

@@ -136,7 +136,7 @@ def video(
         restart: Throw away what an interrupted run left, and begin anew.
     """
     if reports.report is not None:
-        check_output(reports.report, overwrite=overwrite)
+        _check_report(reports.report, (source, output), overwrite=overwrite)
     lines = JsonLines(reports.progress_fd) if reports.json_progress else None
     if source != STANDARD_INPUT and not source.exists():
         raise MediaError(f"there is no file {source}")  # said before the network is loaded
@@ -144,6 +144,8 @@ def video(
     interpolator = network.interpolator()
 
     def make(one: Path, made: Path) -> Summary:
+        if lines is not None:
+            lines.begin()
         with nullcontext(lines.progress) if lines else progress_bar() as progress:
             summary = interpolate_video(
                 one,
@@ -198,6 +200,17 @@ def _facts(summary: Summary) -> dict[str, Any]:
         "duration": float(summary.duration),
         "cuts": [float(cut) for cut in summary.cuts],
     }
+
+
+def _check_report(report: Path, others: tuple[Path, Path], *, overwrite: bool) -> None:
+    """Refuse, before work starts, a report that could not be written or would replace the source or the output."""
+    if any(other not in (STANDARD_INPUT, STANDARD_OUTPUT) and report.resolve() == other.resolve() for other in others):
+        raise InvalidInputError(
+            f"the report must be a file of its own, got {report}, which is the source or the output"
+        )
+    if report.is_dir():
+        raise MediaError(f"the report must be a file, but {report} is a folder")
+    check_output(report, overwrite=overwrite)
 
 
 def _write_report(path: Path, summaries: list[Summary], batch: FolderSummary | None, *, overwrite: bool) -> None:

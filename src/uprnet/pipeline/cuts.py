@@ -147,7 +147,7 @@ def read_cuts(path: Path) -> tuple[Fraction, ...]:
         (Fraction(25, 2), Fraction(3723, 1))
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise MediaError(f"cannot read the list of cuts {path}: {error}") from error
     texts = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]

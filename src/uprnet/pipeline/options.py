@@ -41,7 +41,7 @@ class SceneOptions:
         if self.cuts in ("auto", "none"):
             return str(self)
         try:
-            return f"{self} {Path(self.cuts).read_text()}"
+            return f"{self} {Path(self.cuts).read_text('utf-8-sig')}"
         except (OSError, UnicodeDecodeError) as error:
             raise MediaError(f"cannot read the list of cuts {self.cuts}: {error}") from error
 

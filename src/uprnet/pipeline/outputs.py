@@ -13,6 +13,7 @@ import numpy as np
 
 from uprnet import __version__
 from uprnet.errors import InvalidInputError
+from uprnet.media.encoder import check_track
 from uprnet.media.encoding import EncoderSettings, PictureFormat, choose_encoding
 from uprnet.media.images import ENDINGS, FLOAT, loss_in
 from uprnet.media.output import CONTAINERS, check_file
@@ -167,6 +168,7 @@ def _plan_video(request: OutputRequest, source: Path, task: Task, compose: SideB
     ending = request.path.suffix.lower()
     picture = picture_of(task, compose)
     encoding = choose_encoding(ending, picture, request.encoder)
+    check_track(ending, encoding, picture)
     task.has_alpha = info.has_alpha and encoding.has_alpha
     tracks, missing = TrackPlan(), left_out(request, task, "the source can be read only once")
     if isinstance(task.reader, VideoReader) and source.is_file():

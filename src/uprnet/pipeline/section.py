@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from uprnet.errors import InvalidInputError
@@ -125,15 +125,22 @@ class Section:
             frames: All frames of the source.
             begin: Time of the first one.
         """
-        taken = 0
+        if self.is_whole:
+            yield from frames
+            return
+        taken, last = 0, None
         for number, frame in enumerate(frames):
             if number < self.first or frame.pts - begin < self.start:
                 continue
             is_over = self.end is not None and frame.pts - begin >= self.end
+            if last is not None:  # it is shown until this one comes, whatever the file says of its length
+                yield replace(last, duration=frame.pts - last.pts) if is_over or taken == self.count else last
             if is_over or taken == self.count:
                 return
             taken += 1
-            yield frame
+            last = frame
+        if last is not None:
+            yield last
 
 
 def as_time(value: float | str | Fraction, name: str) -> Fraction:

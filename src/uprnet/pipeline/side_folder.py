@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,7 +124,7 @@ def source_fingerprint(source: Path) -> str:
     found = hashlib.sha256()
     for path in list_images(source) if source.is_dir() else [source]:
         facts = path.stat()
-        found.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns}".encode())
+        found.update(os.fsencode(path.name) + f" {facts.st_size} {facts.st_mtime_ns}".encode())
     if source.is_file():
         with source.open("rb") as file:
             found.update(file.read(PROBE))
