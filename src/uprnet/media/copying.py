@@ -151,7 +151,7 @@ class TrackCopy:
                 self._covers.append((self._origin, cover))
             else:
                 self._targets[track.index] = target
-                if is_matroska and stream.type == "audio":
+                if is_matroska and stream.type == "audio" and track.codec not in MATROSKA_CODECS:
                     self._from_zero.add(track.index)
 
     def _attach(self, output: OutputContainer, name: str, kind: str, data: bytes, stream: Stream) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from uprnet.errors import InvalidInputError, WeightsError
 from uprnet.files import write_whole
+from uprnet.network.boxes import FeaturePyramid, FlowEstimator, FrameSynthesis
 from uprnet.network.config import SIZES, ModelConfig
 from uprnet.network.model import UPRNet
 
@@ -156,7 +157,8 @@ def check_trainable(model: UPRNet) -> None:
     Raises:
         InvalidInputError: If it is one.
     """
-    if model.state_dict().keys() != UPRNet(model.config).state_dict().keys():
+    boxes = (model.encoder, FeaturePyramid), (model.flow_estimator, FlowEstimator), (model.synthesis, FrameSynthesis)
+    if not all(isinstance(box, kind) for box, kind in boxes):
         raise InvalidInputError("an Interpolator's network has no weights of its own; take what load_model returns")
 
 
