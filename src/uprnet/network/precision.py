@@ -5,7 +5,7 @@ convolutional boxes: images, flow, time, masks and the blending of the new frame
 convolution of the flow estimator, because half precision knows a flow of 300 pixels to a quarter of a pixel only.
 Splatting and the cost volume take and give half precision, but add up in float32.
 
-Measured with the base weights at 384x256 against float32 frames: 92 to 99 dB in fp16, 68 to 74 dB in bf16.
+How far frames are from those in float32 depends on the weights and the motion: docs/gpu.md has numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Return the type that convolutions compute in.
 
     ``auto`` is float16 on CUDA devices that are faster with it, and float32 elsewhere. It is never bfloat16, whose
-    frames are 25 dB further from float32's at the same speed; its wider range serves weights whose features exceed
+    frames are some 20 dB further from float32's at the same speed; its wider range serves weights whose features exceed
     65504.
 
     Example:
