@@ -166,6 +166,19 @@ def test_a_broken_video_is_named_and_left_out(tmp_path, frame_folder, caplog):
     assert "broken.mp4 is left out" in caplog.text
 
 
+def test_no_folder_is_not_the_current_one():
+    with pytest.raises(TrainingError, match=r"data\.video\.root must be a folder of videos, got ''"):
+        VideoFolder(VideoConfig(weight=1))
+
+
+def test_a_cache_without_its_pixels_is_made_anew(tmp_path, frame_folder):
+    frame_folder("toy", numbered(5))
+    expected = VideoFolder(folder(tmp_path)).clips[0].frames.copy()
+    for pixels in tmp_path.rglob("*.rgb"):
+        pixels.unlink()
+    np.testing.assert_array_equal(VideoFolder(folder(tmp_path)).clips[0].frames, expected)
+
+
 @pytest.mark.parametrize("state", ["missing", "empty", "still"])
 def test_a_folder_without_usable_videos_is_refused(tmp_path, frame_folder, state):
     if state != "missing":

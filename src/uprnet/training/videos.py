@@ -144,8 +144,8 @@ class VideoFolder:
         self.config = config
         self._has_flow = config.dis_flow and not held_out  # it teaches, it does not judge
         root = Path(config.root)
-        if not root.is_dir():
-            raise TrainingError(f"data.video.root must be a folder of videos, got {root}, which is not a folder")
+        if not config.root or not root.is_dir():
+            raise TrainingError(f"data.video.root must be a folder of videos, got {config.root!r}, which is not a folder")
         names = [path for path in sorted(root.iterdir()) if _is_clip(path) and not _matches(path, config.exclude)]
         kept = [path for index, path in enumerate(names) if _is_held_out(path, index, config, len(names)) == held_out]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock to others
@@ -256,7 +256,7 @@ def _load(path: Path, config: VideoConfig) -> Clip | None:
     cache = Path(config.cache)
     key = _fingerprint(path, config.max_side)
     pixels, measured = cache / f"{path.name}-{key}.rgb", cache / f"{path.name}-{key}.npz"
-    if not measured.is_file():
+    if not (measured.is_file() and pixels.is_file()):
         cache.mkdir(parents=True, exist_ok=True)
         try:
             _decode(path, config.max_side, pixels, measured)
