@@ -59,12 +59,12 @@ def open_accelerator(config: TrainingConfig) -> Any:
     if config.compute.device not in ("auto", "cpu"):
         raise TrainingError(f"compute.device must be auto or cpu, got {config.compute.device!r}")
     AcceleratorState._reset_state()  # of an earlier run in this process, which may have had another precision
-    # Without the cache of converted weights: what is recorded must convert them on every replay, and threads that share
-    # the cache would add up their gradients in an order that differs from run to run.
+    is_cpu = config.compute.device == "cpu" or not torch.cuda.is_available()
+    # No cache of converted weights where steps are recorded, which must convert them on every replay; nor on the CPU,
+    # where threads that share it would add up their gradients in an order that differs from run to run.
+    autocast = AutocastKwargs(cache_enabled=not (is_cpu or config.compute.cuda_graphs))
     accelerator = Accelerator(
-        mixed_precision=config.compute.precision,
-        cpu=config.compute.device == "cpu",
-        kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
+        mixed_precision=config.compute.precision, cpu=config.compute.device == "cpu", kwargs_handlers=[autocast]
     )
     if config.compute.precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("compute.precision fp16 needs a GPU, got the CPU; take no, or bf16 where it is fast")

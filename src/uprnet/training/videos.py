@@ -145,7 +145,9 @@ class VideoFolder:
         self._has_flow = config.dis_flow and not held_out  # it teaches, it does not judge
         root = Path(config.root)
         if not config.root or not root.is_dir():
-            raise TrainingError(f"data.video.root must be a folder of videos, got {config.root!r}, which is not a folder")
+            raise TrainingError(
+                f"data.video.root must be a folder of videos, got {config.root!r}, which is not a folder"
+            )
         names = [path for path in sorted(root.iterdir()) if _is_clip(path) and not _matches(path, config.exclude)]
         kept = [path for index, path in enumerate(names) if _is_held_out(path, index, config, len(names)) == held_out]
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock to others
