@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from uprnet.errors import InvalidInputError, MediaError
+from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.media.encoding import EncoderSettings
 from uprnet.pipeline import interpolate_video
 from uprnet.pipeline.section import SectionOptions
@@ -287,3 +287,20 @@ class TestRareSources:
     def test_a_name_that_is_no_utf_8(self, make_clip, tmp_path, blend):
         source = make_clip("s.mp4").rename(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.mp4"))
         assert interpolate_video(source, tmp_path / "o.mp4", interpolator=blend).frames_written == 24
+
+    def test_sound_that_an_edit_list_hides_does_not_move_the_picture(self, make_clip, ffmpeg, tmp_path, probe, blend):
+        clip = make_clip("w.mp4", range(50), Fraction(1, 25), audio="aac", options={"g": "25"})
+        ffmpeg("-i", str(clip), "-c:v", "copy", "-c:a", "pcm_s16le", str(tmp_path / "whole.mov"))
+        ffmpeg("-ss", "0.5", "-i", str(tmp_path / "whole.mov"), "-c", "copy", str(tmp_path / "cut.mov"))
+        interpolate_video(tmp_path / "cut.mov", tmp_path / "o.mkv", interpolator=blend)
+        assert float(picture(probe, tmp_path / "o.mkv")["start_time"]) < 0.05  # a packet of sound at most
+
+    def test_a_stereo_layout_is_said_to_be_dropped(self, make_clip, tmp_path, blend):
+        source = make_clip("s.mp4", options={"x264-params": "frame-packing=3"})
+        summary = interpolate_video(source, tmp_path / "o.mp4", interpolator=blend)
+        assert any("both views of a stereo picture" in text for text in summary.warnings)
+
+    def test_a_link_to_nowhere_is_not_replaced(self, make_clip, tmp_path, blend):
+        (tmp_path / "o.mp4").symlink_to("nowhere.mp4")
+        with pytest.raises(OutputExistsError):
+            interpolate_video(make_clip("s.mp4"), tmp_path / "o.mp4", interpolator=blend)

@@ -23,7 +23,7 @@ from av.stream import AttachmentStream, Stream
 from av.video.stream import VideoStream
 
 from uprnet.media.slow_sound import add_slow_track, slow_packets
-from uprnet.media.tracks import STALE_OF_FILE, Track, TrackPlan
+from uprnet.media.tracks import LOSSLESS, STALE_OF_FILE, Track, TrackPlan
 from uprnet.media.video import open_container
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TrackCopy:
         self._path = source
         self._source = self._open.enter_context(open_container(source))
         self._targets: dict[int, Stream] = {}
-        self._from_zero: set[int] = set()  # tracks that must not begin before 0: libav would move all others
+        self._from_zero: set[int] = set()  # lossless sounds, of which nothing may lie before 0: libav would move all
         self._covers: list[TimedPacket] = []
         self._slowed: list[Iterator[TimedPacket]] = []
 
@@ -151,7 +151,7 @@ class TrackCopy:
                 self._covers.append((self._origin, cover))
             else:
                 self._targets[track.index] = target
-                if is_matroska and stream.type == "audio" and track.codec not in MATROSKA_CODECS:
+                if is_matroska and track.codec.startswith(LOSSLESS):
                     self._from_zero.add(track.index)
 
     def _attach(self, output: OutputContainer, name: str, kind: str, data: bytes, stream: Stream) -> None:
@@ -269,9 +269,8 @@ class _TrackClock:
 
 
 def _is_before_zero(packet: "Packet[Stream]") -> bool:
-    """Whether a packet is over before time 0, such as one that an edit list hides; silence of an encoder is not."""
-    is_silence = packet.has_sidedata("skip_samples")
-    return not is_silence and packet.pts is not None and packet.pts + (packet.duration or 0) <= 0
+    """Whether a packet is over before time 0, such as one that an edit list hides."""
+    return packet.pts is not None and packet.pts + (packet.duration or 0) <= 0
 
 
 def _declared_end(stream: Stream) -> Fraction | None:
