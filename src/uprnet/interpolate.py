@@ -37,7 +37,7 @@ from uprnet.network.ops import splat_average
 from uprnet.network.ops.cpu import threads_of_our_own
 from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
-from uprnet.network.weights import check_trainable, load_model
+from uprnet.network.weights import check_has_weights, load_model
 from uprnet.transfers import Transfers
 
 #: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
@@ -113,7 +113,7 @@ class Interpolator:
             reuse_freed_memory()
         _check_levels(num_levels, skip_finest)
         if isinstance(model, UPRNet):
-            check_trainable(model)
+            check_has_weights(model)
         network = deepcopy(model).float().eval() if isinstance(model, UPRNet) else load_model(model)
         dtype = choose_dtype(precision, self.device)
         self.engine: Engine = choose_engine(engine, self.device, dtype, compile=compile)

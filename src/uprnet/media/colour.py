@@ -222,7 +222,7 @@ def _transformed(image: Image, matrix: Any) -> Image:
     return np.asarray(cv2.convertScaleAbs(cv2.transform(image.astype(np.uint16), matrix[:3])))
 
 
-def like(image: Image, depth: int, *, has_alpha: bool) -> Image:
+def brought_to(image: Image, depth: int, *, has_alpha: bool) -> Image:
     """Bring an image to the type of videos with ``depth`` bits, and add opaque alpha or drop it."""
     image = _with_bits(image, 16 if depth > 8 else 8)
     if has_alpha and image.shape[2] == 3:

@@ -23,7 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from uprnet.errors import MediaError
 from uprnet.media.clock import Clock
-from uprnet.media.colour import ColourConverter, Image, like
+from uprnet.media.colour import ColourConverter, Image, brought_to
 from uprnet.media.decoding import Decoder, TimedPicture, deinterlaced
 from uprnet.media.hdr import HdrMetadata, dynamic_metadata
 from uprnet.media.orientation import Orientation
@@ -226,7 +226,7 @@ class VideoReader:
         self._report()
 
     def _convert(self, frame: av.VideoFrame, pts: Fraction, *, with_thumbnail: bool) -> SourceFrame:
-        image = like(self._colours.to_rgb(frame), self.info.depth, has_alpha=self.info.has_alpha)
+        image = brought_to(self._colours.to_rgb(frame), self.info.depth, has_alpha=self.info.has_alpha)
         if self._is_upright:
             image = self._orientation.upright(image)
         return SourceFrame(pts, self._length(frame), image, self._thumbnail(frame) if with_thumbnail else None)

@@ -143,7 +143,7 @@ def save_model(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InvalidInputError(f"a weights file must end in .safetensors, got {path.name}")
-    check_trainable(model)
+    check_has_weights(model)
     state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
     config = json.dumps({"base_channels": model.config.base_channels})
     content = safetensors.torch.save(state, {**(metadata or {}), CONFIG_KEY: config})
@@ -151,7 +151,7 @@ def save_model(
         temporary.write_bytes(content)
 
 
-def check_trainable(model: UPRNet) -> None:
+def check_has_weights(model: UPRNet) -> None:
     """Refuse a network whose boxes an engine has taken over, such as that of an `Interpolator`: it has no weights.
 
     Raises:
