@@ -117,7 +117,7 @@ def test_a_hard_compressed_clip_is_shrunk_to_half(tmp_path, frames):
 def test_decoding_happens_once(tmp_path, frame_folder, monkeypatch):
     frame_folder("toy", numbered(8))
     first = VideoFolder(folder(tmp_path))
-    monkeypatch.setattr("uprnet.training.videos._frames", None)
+    monkeypatch.setattr("uprnet.training.clips._frames", None)
     second = VideoFolder(folder(tmp_path))
     assert np.array_equal(first.clips[0].frames, second.clips[0].frames)
     assert [numbers(s) for s in draws(first, 10)] == [numbers(s) for s in draws(second, 10)]
