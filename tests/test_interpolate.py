@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from uprnet import Interpolator, InvalidInputError, UPRNet, load_model
-from uprnet.interpolate import pick_device
+from uprnet.devices import pick_device
 
 TYPES = [np.uint8, np.uint16, np.float32, np.float64]
 

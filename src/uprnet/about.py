@@ -9,7 +9,7 @@ import numba
 import torch
 
 from uprnet import __version__
-from uprnet.interpolate import pick_device
+from uprnet.devices import pick_device
 from uprnet.network.ops import backend_for
 from uprnet.network.weights import EMBEDDED_FOLDER, load_model, read_metadata
 

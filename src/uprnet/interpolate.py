@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from uprnet.arrays import channels_of, check_alike, copied, size_of
+from uprnet.devices import pick_device
 from uprnet.engines import attach
 from uprnet.engines import choose as choose_engine
 from uprnet.errors import InvalidInputError
@@ -310,27 +311,6 @@ class Pair:
         weights = weight0 + weight1
         merged = (warped0[:, :1] * weight0 + warped1[:, :1] * weight1) / torch.where(weights == 0, 1, weights)
         return torch.where(weights == 0, (1 - t) * alpha0 + t * alpha1, merged)
-
-
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the torch device that ``device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        InvalidInputError: If there is no such device here.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        picked = torch.device(device)
-        there = torch.empty(0, device=picked)
-        there.cpu()  # what is on "meta" is nowhere
-        picked = there.device  # with its number: "cuda" alone is whichever is current
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidInputError(
-            f"device must be auto, cpu, cuda or another of torch's here, got {device}: {reason}"
-        ) from None
-    return picked
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:

@@ -15,9 +15,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from uprnet.devices import pick_device
 from uprnet.errors import InvalidInputError
 from uprnet.files import write_whole
-from uprnet.interpolate import PADDING_VALUE, Interpolator, pick_device
+from uprnet.interpolate import PADDING_VALUE, Interpolator
 from uprnet.network.config import (
     SIZES,
     Engine,
