@@ -31,7 +31,14 @@ from uprnet.engines import choose as choose_engine
 from uprnet.errors import InvalidInputError
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.compilation import compiled, compiler_errors
-from uprnet.network.config import Engine, Precision, default_num_levels, default_skip_finest, size_multiple
+from uprnet.network.config import (
+    PADDING_VALUE,
+    Engine,
+    Precision,
+    default_num_levels,
+    default_skip_finest,
+    size_multiple,
+)
 from uprnet.network.memory import Work, choose_plan, parse_memory
 from uprnet.network.model import Features, Motion, Synthesis, UPRNet
 from uprnet.network.ops import splat_average
@@ -40,9 +47,6 @@ from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
 from uprnet.network.weights import check_has_weights, load_model
 from uprnet.transfers import Transfers
-
-#: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
-PADDING_VALUE = 0.5
 
 #: Pixels of frames at several times of a pair that a GPU makes at once: small frames alone leave most of it idle.
 PIXELS_AT_ONCE = 2**22

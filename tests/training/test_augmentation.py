@@ -11,6 +11,7 @@ from uprnet.training.augmentation import (
     flip_horizontally,
     flip_vertically,
     jitter_colour,
+    pad,
     random_crop,
     resize_square,
     reverse_channels,
@@ -111,12 +112,31 @@ def test_a_crop_larger_than_the_picture_is_refused(sample):
         random_crop(sample, 65, np.random.default_rng(0))
 
 
+def test_padding_replaces_the_last_rows_and_columns_of_all_frames_and_forgets_their_flow(sample):
+    seen = set()
+    for seed in range(40):
+        padded = pad(sample, np.random.default_rng(seed), 5)
+        rows, columns = (np.isnan(padded.flow_01[..., 0]).all(axis=axis).sum() for axis in (1, 0))
+        height, width = 64 - rows, 64 - columns
+        for name in ("img0", "target", "img1"):
+            image, before = getattr(padded, name), getattr(sample, name)
+            assert np.array_equal(image[:height, :width], before[:height, :width])
+            assert np.all(image[height:] == 128)  # what 0.5 is in 8 bit
+            assert np.all(image[:, width:] == 128)
+        assert np.array_equal(padded.flow_10[:height, :width], sample.flow_10[:height, :width])
+        assert np.isnan(padded.flow_10[height:]).all()
+        assert np.isnan(padded.flow_10[:, width:]).all()
+        seen.add((rows, columns))
+    assert {rows for rows, _ in seen} == {columns for _, columns in seen} == {0, 1, 2, 3, 4, 5}
+    assert (0, 0) in seen
+
+
 def test_augmenting_is_a_pure_function_of_sample_and_generator(sample):
-    config = AugmentationConfig(colour=0.1)
+    config = AugmentationConfig(colour=0.1, padding=8)
     before = sample.img0.copy()
     first, second = (augment(sample, config, np.random.default_rng(5)) for _ in range(2))
     assert np.array_equal(first.img0, second.img0)
-    assert np.array_equal(first.flow_01, second.flow_01)
+    assert np.array_equal(first.flow_01, second.flow_01, equal_nan=True)
     assert np.array_equal(sample.img0, before)
 
 

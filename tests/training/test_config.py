@@ -73,6 +73,8 @@ def test_options_replace_the_settings_of_the_recipe(recipe):
         ("", "--optimizer.ema-decay 1.5", "optimizer.ema_decay must be below 1, got 1.5"),
         ("", "--seed -1", "^seed must be at least 0, got -1"),
         ("", "--data.crop 0", "data.crop must be at least 1, got 0"),
+        ("", "--data.augmentation.padding -1", "data.augmentation.padding must be at least 0, got -1"),
+        ("", "--data.augmentation.padding 128", "padding must be below data.crop, got 128 and 128"),
         ("", "--data.x4k.max-span 1", "data.x4k.max_span must be at least 2, got 1"),
         ("this is no toml", "", "TOMLDecodeError"),
     ],

@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from uprnet.devices import pick_device
 from uprnet.errors import InvalidInputError
 from uprnet.files import write_whole
-from uprnet.interpolate import PADDING_VALUE, Interpolator
+from uprnet.interpolate import Interpolator
 from uprnet.network.config import (
+    PADDING_VALUE,
     SIZES,
     Engine,
     ModelConfig,

@@ -20,6 +20,9 @@ SIZES: dict[str, int] = {"small": 8, "base": 16, "large": 24, "xlarge": 32}
 #: The longer side, in pixels, up to which three levels suffice (the paper's training set is 448 wide).
 REFERENCE_SIDE = 448
 
+#: Value of the ``constant`` padding: the reference's choice, and that of the published benchmark numbers.
+PADDING_VALUE = 0.5
+
 
 @dataclass(frozen=True)
 class ModelConfig:

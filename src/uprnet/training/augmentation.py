@@ -7,14 +7,19 @@ Convention:
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from uprnet.errors import TrainingError
+from uprnet.network.config import PADDING_VALUE
 from uprnet.training.sample import Flow, Image, Sample
 
 PROBABILITY = 0.5  # of each variation (section 4.1)
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class AugmentationConfig:
         min_scale: Smallest factor on the size of the picture before cropping.
         max_scale: Largest factor on the size of the picture before cropping.
         colour: Deviation of the random gain and gamma of all three frames; 0 leaves colours alone.
+        padding: Most rows at the bottom, and columns on the right, that are replaced by the constant with which
+            published benchmarks fill pictures up to a size that the network takes; 0 replaces none.
     """
 
     reverse_channels: bool = True
@@ -38,6 +45,7 @@ class AugmentationConfig:
     min_scale: float = 1.0
     max_scale: float = 1.0
     colour: float = 0.0
+    padding: int = 0
 
 
 def augment(sample: Sample, config: AugmentationConfig, rng: np.random.Generator) -> Sample:
@@ -61,6 +69,8 @@ def augment(sample: Sample, config: AugmentationConfig, rng: np.random.Generator
         sample = swap_time(sample, rng)
     if config.colour > 0:
         sample = jitter_colour(sample, rng, config.colour)
+    if config.padding > 0:
+        sample = pad(sample, rng, config.padding)
     return sample
 
 
@@ -186,6 +196,21 @@ def jitter_colour(sample: Sample, rng: np.random.Generator, deviation: float) ->
     levels = np.linspace(0, 1, 256)[:, None] ** np.exp(gamma) * np.exp(gain)
     table = np.clip(np.rint(255 * levels), 0, 255).astype(np.uint8)  # (256, 3)
     return _map(sample, lambda image: table[image, np.arange(3)], lambda flow: flow)
+
+
+def pad(sample: Sample, rng: np.random.Generator, most: int) -> Sample:
+    """Replace rows at the bottom, columns on the right, or both, by a constant; nobody knows how they move."""
+    apply, (rows, columns) = rng.random(2) < PROBABILITY, rng.integers(1, most + 1, 2)
+    if not apply.any():
+        return sample
+    height, width = sample.img0.shape[0] - rows * apply[0], sample.img0.shape[1] - columns * apply[1]
+
+    def fill(source: NDArray[T], value: float) -> NDArray[T]:
+        filled = np.full_like(source, value)
+        filled[:height, :width] = source[:height, :width]
+        return filled
+
+    return _map(sample, lambda image: fill(image, round(255 * PADDING_VALUE)), lambda flow: fill(flow, np.nan))
 
 
 def _map(sample: Sample, image: Callable[[Image], Image], flow: Callable[[Flow], Flow]) -> Sample:

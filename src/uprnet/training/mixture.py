@@ -55,6 +55,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_limits("data", self, crop=1, workers=0)
+        check_limits("data.augmentation", self.augmentation, padding=0)
+        if self.augmentation.padding >= self.crop:
+            raise TrainingError(
+                f"data.augmentation.padding must be below data.crop, got {self.augmentation.padding} and {self.crop}"
+            )
 
 
 class Source(Protocol):
