@@ -23,6 +23,7 @@ from uprnet.training.mixture import DataConfig
 from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.preparation import check_batch
 from uprnet.training.schedule import learning_rate
+from uprnet.training.teacher import TeacherConfig
 from uprnet.training.trees import TripletConfig
 
 SPEED = "samples_per_second"
@@ -90,9 +91,11 @@ def test_the_loss_falls(tiny):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 2)])
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers, threads):
+@pytest.mark.parametrize(("workers", "threads", "teacher"), [(0, 1, ""), (1, 2, ""), (1, 2, "small")])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers, threads, teacher):
     whole = tiny(compute=ComputeConfig(device="cpu", threads=threads))
+    if teacher:
+        whole = replace(whole, loss=replace(whole.loss, teacher=0.1), teacher=TeacherConfig(teacher, views=2))
     whole = replace(whole, data=replace(whole.data, workers=workers))
     train(whole)
     broken = replace(whole, run=whole.run + "-broken")

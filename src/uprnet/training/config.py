@@ -13,6 +13,7 @@ from uprnet.training.limits import check_limits
 from uprnet.training.mixture import DataConfig
 from uprnet.training.objective import LossConfig
 from uprnet.training.recipe_file import apply_recipe
+from uprnet.training.teacher import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class TrainingConfig:
         network: The network and what it starts from.
         data: Where samples come from.
         loss: What is made small.
+        teacher: A finished network to learn from, beside the true frames.
         optimizer: How weights change.
         compute: How the arithmetic is done.
         validation: How progress is measured.
@@ -156,6 +158,7 @@ class TrainingConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -163,6 +166,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_limits("", self, seed=0)
+        if bool(self.teacher.weights) != (self.loss.teacher > 0):
+            raise TrainingError("teacher.weights and loss.teacher go together, got one of them; give both, or none")
 
 
 def read_recipe(path: Path, arguments: Sequence[str] = ()) -> TrainingConfig:

@@ -37,6 +37,7 @@ from uprnet.training.sample import Batch, PackedBatch, collate
 from uprnet.training.schedule import average_decay, learning_rate
 from uprnet.training.side_by_side import SideBySide
 from uprnet.training.stop_signals import StopSignals
+from uprnet.training.teacher import Teacher
 from uprnet.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,8 @@ class _Run:
         threads = torch.get_num_threads()
         can_split = is_alone and threads > 1 and not config.compute.compile
         self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
+        levels, device = config.network.num_levels, accelerator.device
+        self.teacher = Teacher(config.teacher, levels, device, accelerator.autocast) if config.teacher.weights else None
         self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)
@@ -205,6 +208,8 @@ class _Run:
         skipped = torch.zeros((), device=accelerator.device)
         for part in range(optimizer.accumulate):
             batch = _next(batches).unpack(accelerator.device, channels_last=self.channels_last)
+            if self.teacher is not None:
+                batch = self.teacher(batch)
             last = part == optimizer.accumulate - 1
             total, parts = self._differentiate(batch, last=last)
             for name, value in {"loss": total, **parts}.items():

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uprnet.errors import TrainingError
-from uprnet.network.model import Features, Motion, UPRNet
+from uprnet.network.model import Features, Motion, UPRNet, resize
 from uprnet.network.ops import cost_volume
 from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching, psnr
 from uprnet.training.sample import Batch
@@ -25,6 +24,7 @@ class LossConfig:
         census: Difference of local structure of the frames.
         laplacian: Difference of Laplacian pyramids of the frames.
         psnr: Negative PSNR of the frames, in decibel.
+        teacher: The same against what a teacher makes of the sample.
         flow: End-point error of the flow of every level, in pixels, where the true motion is known.
         matching: Cross-entropy of the cost volume of every level, where the true motion is known.
         frame_decay: Weight of each level's frame relative to the finer one's; 0 looks at the finest alone.
@@ -36,6 +36,7 @@ class LossConfig:
     census: float = 1.0
     laplacian: float = 0.0
     psnr: float = 0.0
+    teacher: float = 0.0
     flow: float = 0.0
     matching: float = 0.0
     frame_decay: float = 0.0
@@ -53,7 +54,7 @@ class LossConfig:
     @property
     def has_frames(self) -> bool:
         """Whether frames are made and looked at."""
-        return not self.flow_only and any((self.charbonnier, self.census, self.laplacian, self.psnr))
+        return not self.flow_only and any((self.charbonnier, self.census, self.laplacian, self.psnr, self.teacher))
 
 
 class Objective(nn.Module):
@@ -91,7 +92,7 @@ class Objective(nn.Module):
         parts: dict[str, Tensor] = {}
         if self.config.has_frames:
             frames = self._synthesize(features0, features1, motion, batch.t)
-            parts.update(self._frame_losses(frames, batch.target))
+            parts.update(self._frame_losses(frames, batch))
         if self.config.flow > 0 or self.config.matching > 0:
             parts.update(self._flow_losses(features0, features1, motion, batch))
         total = torch.zeros_like(batch.t)
@@ -116,19 +117,19 @@ class Objective(nn.Module):
         frames: list[Tensor | None] = synthesis.frames
         return frames
 
-    def _frame_losses(self, frames: list[Tensor | None], target: Tensor) -> dict[str, Tensor]:
+    def _frame_losses(self, frames: list[Tensor | None], batch: Batch) -> dict[str, Tensor]:
         """Losses of the frames, levels summed with their decay."""
-        losses = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr}
+        losses = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr, "teacher": psnr}
         wanted = {name: loss for name, loss in losses.items() if getattr(self.config, name) > 0}
-        parts = {name: torch.zeros(len(target), device=target.device) for name in wanted}
+        parts = {name: torch.zeros_like(batch.t) for name in wanted}
         for level, frame in enumerate(frames):
             weight = self.config.frame_decay**level  # 0 ** 0 is 1
             if weight == 0 or frame is None:
                 continue
             scale = 0.5**level
-            truth = F.interpolate(target, scale_factor=scale, mode="bilinear", align_corners=False) if level else target
             for name, loss in wanted.items():
-                parts[name] = parts[name] + weight * loss(frame.float(), truth)
+                truth = batch.lesson if name == "teacher" else batch.target
+                parts[name] = parts[name] + weight * loss(frame.float(), resize(truth, scale) if level else truth)
         return parts
 
     def _flow_losses(self, features0: Features, features1: Features, motion: Motion, batch: Batch) -> dict[str, Tensor]:

@@ -80,6 +80,7 @@ class Batch:
             zero in samples of which it is unknown altogether.
         has_flow: ``(B,)``, 1 where the motion is known and 0 where it is not.
         skipped: Unreadable samples that were drawn before each of these, ``(B,)``.
+        lesson: What a teacher makes of them, like ``target``; ``target`` itself where nobody teaches.
     """
 
     img0: Tensor
@@ -89,6 +90,7 @@ class Batch:
     flow: Tensor
     has_flow: Tensor
     skipped: Tensor
+    lesson: Tensor
 
     def split(self, count: int) -> list["Batch"]:
         """Split into parts of nearly equal size.
@@ -144,7 +146,7 @@ class PackedBatch:
         flow = torch.zeros(len(self.t), 4, *self.images.shape[2:4], device=device)
         flow.index_copy_(0, there["known"], there["flow"].permute(0, 3, 1, 2))
         has_flow = torch.zeros_like(there["t"]).index_fill_(0, there["known"], 1)
-        return Batch(img0, img1, target, there["t"], flow, has_flow, there["skipped"])
+        return Batch(img0, img1, target, there["t"], flow, has_flow, there["skipped"], target)
 
 
 def collate(samples: Sequence[Sample]) -> PackedBatch:

@@ -1,0 +1,93 @@
+"""The teacher: what it makes of samples, and how others are measured against it."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+
+from uprnet.errors import TrainingError, WeightsError
+from uprnet.network.weights import load_model
+from uprnet.training.loop import train
+from uprnet.training.mixture import DataConfig, TrainingStream
+from uprnet.training.objective import LossConfig, Objective
+from uprnet.training.sample import collate
+from uprnet.training.synthetic import SyntheticConfig
+from uprnet.training.teacher import VIEWS, Teacher, TeacherConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    stream = TrainingStream(DataConfig(crop=64, synthetic=SyntheticConfig(weight=1.0, mean_motion=4.0)), 0, 4)
+    return collate([stream[index] for index in range(4)]).unpack(CPU, channels_last=True)
+
+
+def teacher(views):
+    return Teacher(TeacherConfig("small", views), 3, CPU, nullcontext)
+
+
+def turned(batch):
+    """The same samples, turned by a quarter."""
+    images = {name: torch.rot90(getattr(batch, name), 1, (2, 3)) for name in ("img0", "img1", "target")}
+    return replace(batch, **images)
+
+
+def test_without_a_teacher_the_lesson_is_the_truth(batch):
+    assert batch.lesson is batch.target
+
+
+def test_the_mean_over_all_views_turns_with_the_picture_and_does_not_depend_on_the_order_of_time(batch):
+    teach = teacher(VIEWS)
+    lesson = teach(batch).lesson
+    assert torch.allclose(torch.rot90(lesson, 1, (2, 3)), teach(turned(batch)).lesson, atol=1e-4)
+    backwards = replace(batch, img0=batch.img1, img1=batch.img0, t=1 - batch.t)
+    assert torch.allclose(lesson, teach(backwards).lesson, atol=1e-4)
+    plain = load_model("small")(batch.img0, batch.img1, batch.t).frame
+    assert (plain - lesson).abs().mean() > 1e-4  # a single view does depend on them
+
+
+def test_every_view_comes_back_as_the_frame_it_was(batch):
+    """Each view's frame is near the truth: turned the wrong way it would not be."""
+    teach = teacher(1)
+    blend = (batch.img0 + batch.img1) / 2
+    for view in range(VIEWS):
+        error = (teach._frame(batch, view) - batch.target).square().mean()
+        assert error < 0.5 * (blend - batch.target).square().mean(), view
+
+
+def test_views_are_drawn_anew_and_repeat_with_the_random_state(batch):
+    teach = teacher(1)
+    torch.manual_seed(3)
+    first = [teach(batch).lesson for _ in range(4)]
+    torch.manual_seed(3)
+    again = [teach(batch).lesson for _ in range(4)]
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert not torch.equal(first[0], first[1]) or not torch.equal(first[1], first[2])
+
+
+def test_the_loss_is_the_distance_from_the_lesson_and_nothing_else(batch):
+    model = load_model("small")
+    frame = model(batch.img0, batch.img1, batch.t).frame
+    objective = Objective(model, LossConfig(charbonnier=0, census=0, teacher=0.5), num_levels=3)
+    total, parts = objective(replace(batch, lesson=frame + 0.1))
+    assert list(parts) == ["teacher"]
+    assert parts["teacher"].tolist() == pytest.approx([-20.0] * len(frame), abs=0.01)  # decibel
+    assert torch.allclose(total, 0.5 * parts["teacher"])
+
+
+@pytest.mark.parametrize("settings", [{"teacher": TeacherConfig("small")}, {"loss": LossConfig(teacher=0.1)}])
+def test_weights_and_loss_go_together(tiny, settings):
+    with pytest.raises(TrainingError, match=r"teacher.weights and loss.teacher go together"):
+        tiny(1, **settings)
+
+
+def test_a_missing_teacher_is_refused_at_the_start(tiny):
+    with pytest.raises(WeightsError, match=r"nobody.safetensors"):
+        train(tiny(1, loss=LossConfig(teacher=0.1), teacher=TeacherConfig("nobody.safetensors")))
+
+
+def test_views_must_be_at_least_one():
+    with pytest.raises(TrainingError, match=r"teacher.views must be at least 1, got 0"):
+        TeacherConfig("small", views=0)
