@@ -208,8 +208,6 @@ def _check_report(report: Path, others: tuple[Path, Path], *, overwrite: bool) -
         raise InvalidInputError(
             f"the report must be a file of its own, got {report}, which is the source or the output"
         )
-    if report.is_dir():
-        raise MediaError(f"the report must be a file, but {report} is a folder")
     check_output(report, overwrite=overwrite)
 
 

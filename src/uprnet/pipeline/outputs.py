@@ -13,6 +13,7 @@ import numpy as np
 
 from uprnet import __version__
 from uprnet.errors import InvalidInputError
+from uprnet.files import check_folder
 from uprnet.media.encoder import check_track
 from uprnet.media.encoding import EncoderSettings, PictureFormat, choose_encoding
 from uprnet.media.images import ENDINGS, FLOAT, loss_in
@@ -24,7 +25,7 @@ from uprnet.pipeline.options import SoundOptions
 from uprnet.pipeline.pipe import STANDARD_OUTPUT
 from uprnet.pipeline.preview import SideBySide
 from uprnet.pipeline.side_folder import MOVING, SideFolder, side_path
-from uprnet.pipeline.targets import FolderTarget, Target, VideoTarget, check_folder
+from uprnet.pipeline.targets import FolderTarget, Target, VideoTarget
 from uprnet.pipeline.task import Task
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class OutputRequest:
             known = ", ".join(ending.lstrip(".") for ending in ENDINGS)
             raise InvalidInputError(f"image_format must be one of {known}, got {self.image_format}")
         elif restart or not (side_path(self.path) / MOVING).exists():
-            check_folder(self.path, self.overwrite)
+            check_folder(self.path, overwrite=self.overwrite)
 
     def _check_settings(self, source: Path) -> None:
         """Refuse what would be ignored."""

@@ -7,7 +7,6 @@ that was interrupted goes on after the last one; the finished output is the same
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -19,8 +18,8 @@ from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 
-from uprnet.errors import MediaError, OutputExistsError
-from uprnet.files import check_output
+from uprnet.errors import MediaError
+from uprnet.files import check_folder, check_output
 from uprnet.media.colour import Image
 from uprnet.media.encoder import Segment, SegmentEncoder
 from uprnet.media.encoding import Encoding, PictureFormat
@@ -149,7 +148,7 @@ class FolderTarget:
                     folder = self.side.segment(number, "")
                     if not (folder / image_name(last.number, self.ending)).exists():
                         _refuse(folder)
-                check_folder(self.output, self.overwrite)
+                check_folder(self.output, overwrite=self.overwrite)
                 self.output.mkdir(exist_ok=True)
                 for old in list(self.output.iterdir()):
                     if old.stem.isdigit() and old.suffix == self.ending and old.is_file():
@@ -213,19 +212,3 @@ class ImageSegment:
 def image_name(number: int, ending: str) -> str:
     """Give the name of an image of an output folder."""
     return f"{number:0{DIGITS}d}{ending}"
-
-
-def check_folder(path: Path, overwrite: bool) -> None:
-    """Refuse a folder that images cannot be written to, before work starts.
-
-    Raises:
-        OutputExistsError: If it is a file, or holds anything and ``overwrite`` is False.
-        MediaError: If the folder above is missing, or nothing may be written to it.
-    """
-    if path.exists() and not path.is_dir():
-        raise OutputExistsError(f"{path} is a file; a folder was expected")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise OutputExistsError(f"{path} is not empty; choose another folder or allow overwriting (--overwrite)")
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise MediaError(f"nothing may be written to the folder {path}; change its permissions or choose another")
-    check_output(path, overwrite=path.is_dir())

@@ -12,8 +12,8 @@ from itertools import groupby
 import numpy as np
 
 from uprnet.errors import MediaError, UprnetError
+from uprnet.files import NO_ROOM
 from uprnet.media.colour import Image
-from uprnet.media.output import NO_ROOM
 from uprnet.pipeline.interpolator import PairInterpolator, frames_between
 from uprnet.pipeline.overlap import ahead, behind
 from uprnet.pipeline.shots import Decision
