@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ NAMES = [
     "InvalidInputError",
     "MediaError",
     "ModelConfig",
+    "OutputExistsError",
     "UPRNet",
     "UprnetError",
     "WeightsError",
@@ -39,6 +42,12 @@ def test_each_name_is_there(name: str):
 def test_a_name_that_is_not_there():
     with pytest.raises(AttributeError, match="has no attribute 'interpolate_everything'"):
         uprnet.interpolate_everything  # noqa: B018
+
+
+def test_a_type_checker_knows_which_names_there_are():
+    """With a `__getattr__` that it sees, it would take any name for one of ours."""
+    tree = ast.parse(Path(uprnet.__file__).read_text())
+    assert not [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"]
 
 
 def test_importing_the_package_imports_no_torch():

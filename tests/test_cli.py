@@ -67,6 +67,19 @@ def test_program_and_module_are_installed():
         assert done.stdout.strip() == __version__
 
 
+def test_interruption_before_the_command_line_is_there_is_no_traceback():
+    script = (
+        "import sys, uprnet.__main__ as program\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'uprnet.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "program.run()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_image(here: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["image", "a.png", "b.png", "-o", "mid.png", "--model", "small"]) == 0
     assert said(capsys)[0].strip() == "mid.png"
@@ -187,7 +200,9 @@ def test_greyscale_is_converted_and_said(here: Path, capsys: pytest.CaptureFixtu
         ("image a.png b.png -o a.png", "a.png already exists"),
         ("image a.png b.png -o mid.png --t 1.5", "in [0, 1]"),
         ("image a.png b.png -o mid.png --times 0.5,x", "numbers with commas"),
-        ("image a.png b.png -o mid.png --count 0", "--count must be at least 1"),
+        ("image a.png b.png -o mid.png --count 0", "--count must be from 1 to 10000, got 0"),
+        ("image a.png b.png -o mid.png --count 10001", "got 10001; for more, make a video"),
+        ("image a.png b.png -o mid.png --show a.png", "a.png is a file; a folder was expected"),
         ("image a.png b.png -o mid.png --t 0.5 --count 2", "exclude each other"),
         ("image a.png b.png -o mid.png --model none.pkl", "no weights file none.pkl"),
         ("image a.png b.png -o mid.png --model large", "no weights of size large"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -201,6 +203,11 @@ def test_time_outside_the_pair_is_refused(interpolator: Interpolator, t: Any):
         interpolator.pair(*images()).synthesis(t)
 
 
+def test_several_times_outside_the_pair_are_refused(interpolator: Interpolator):
+    with pytest.raises(InvalidInputError, match=r"t must be in \[0, 1\], got 1.5"):
+        interpolator.pair(*images()).synthesis(torch.tensor([0.25, 1.5]))
+
+
 @pytest.mark.parametrize("times", [iter([0.25, 1, 0.75]), torch.tensor([0.25, 1, 0.75]), np.array([0.25, 1, 0.75])])
 def test_times_may_be_anything_that_gives_numbers(interpolator: Interpolator, times: Any):
     expected = interpolator.between(*images(), [0.25, 1.0, 0.75])
@@ -235,6 +242,23 @@ def test_a_network_is_copied(interpolator: Interpolator):
     np.testing.assert_array_equal(mine(*images()), before)
     with pytest.raises(InvalidInputError, match="has no weights of its own"):
         Interpolator(interpolator.model)
+
+
+@pytest.mark.parametrize("again", [deepcopy, lambda interpolator: pickle.loads(pickle.dumps(interpolator))])
+@pytest.mark.parametrize("model", ["small", load_model("small")])
+def test_an_interpolator_can_be_copied_and_sent_to_other_processes(again: Any, model: Any):
+    interpolator = Interpolator(model, "cpu", engine="torch", num_levels=2, padding="constant")
+    copy = again(interpolator)
+    assert copy.identity == interpolator.identity
+    np.testing.assert_array_equal(copy(*images()), interpolator(*images()))
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_bytes_of_a_number_may_come_in_any_order(interpolator: Interpolator, order: str):
+    given = [image.astype(f"{order}u2") for image in images(np.uint16)]
+    made = interpolator(*given)
+    assert made.dtype == given[0].dtype
+    np.testing.assert_array_equal(made, interpolator(*images(np.uint16)))
 
 
 def test_read_only_images_are_taken(interpolator: Interpolator):

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uprnet.errors import InvalidInputError, MediaError, UprnetError, WeightsError
+    from uprnet.errors import InvalidInputError, MediaError, OutputExistsError, UprnetError, WeightsError
     from uprnet.interpolate import Interpolator
     from uprnet.network.config import ModelConfig
     from uprnet.network.model import UPRNet
@@ -29,6 +29,7 @@ _HOMES = {
     "InvalidInputError": "uprnet.errors",
     "MediaError": "uprnet.errors",
     "ModelConfig": "uprnet.network.config",
+    "OutputExistsError": "uprnet.errors",
     "UPRNet": "uprnet.network.model",
     "UprnetError": "uprnet.errors",
     "WeightsError": "uprnet.errors",
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidInputError",
     "MediaError",
     "ModelConfig",
+    "OutputExistsError",
     "UPRNet",
     "UprnetError",
     "WeightsError",
@@ -57,10 +59,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'uprnet' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'uprnet' has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

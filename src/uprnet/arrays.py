@@ -72,7 +72,7 @@ def full_scale(image: NDArray[Any] | Tensor) -> float:
     Raises:
         InvalidInputError: If images of this type are not taken.
     """
-    name = str(image.dtype).removeprefix("torch.")
+    name = str(image.dtype).removeprefix("torch.") if isinstance(image, Tensor) else image.dtype.name
     if name in ("float16", "bfloat16", "float32", "float64"):
         return 1.0
     if name in ("uint8", "uint16"):

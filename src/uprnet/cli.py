@@ -26,6 +26,9 @@ from uprnet.errors import InvalidInputError, UprnetError
 from uprnet.options import NetworkOptions
 from uprnet.training.recipe_file import apply_recipe
 
+#: Images that one command makes between two; more would be a video.
+MOST_IMAGES = 10_000
+
 app = App(
     name="uprnet",
     help="Make frames between frames: slow motion, 24 to 60 fps, a missing frame. UPR-Net (CVPR 2023).",
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return 1
     except KeyboardInterrupt as error:
-        complain(str(error) or "interrupted; nothing was written")
+        complain(str(error) or "interrupted")
         return 143 if isinstance(error, Terminated) else 130
     return 0
 
@@ -177,16 +180,7 @@ def _times(t: float | None, times: str | None, count: int | None) -> list[float]
         except ValueError:
             raise InvalidInputError(f"--times must be numbers with commas, such as 0.25,0.5, got {times!r}") from None
     if count is not None:
-        if count < 1:
-            raise InvalidInputError(f"--count must be at least 1, got {count}")
+        if not 1 <= count <= MOST_IMAGES:
+            raise InvalidInputError(f"--count must be from 1 to {MOST_IMAGES}, got {count}; for more, make a video")
         return [number / (count + 1) for number in range(1, count + 1)]
     return [0.5 if t is None else t]
-
-
-def run() -> None:
-    """Run the command line and exit with its code: the ``uprnet`` program."""
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    run()

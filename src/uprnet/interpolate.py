@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock
@@ -120,6 +121,18 @@ class Interpolator:
         if isinstance(model, UPRNet):
             check_has_weights(model)
         network = deepcopy(model).float().eval() if isinstance(model, UPRNet) else load_model(model)
+        self._again = partial(
+            Interpolator,
+            model if isinstance(model, (str, Path)) else deepcopy(network),
+            device,
+            engine=engine,
+            precision=precision,
+            memory=memory,
+            compile=compile,
+            num_levels=num_levels,
+            skip_finest=skip_finest,
+            padding=padding,
+        )
         dtype = choose_dtype(precision, self.device)
         self.engine: Engine = choose_engine(engine, self.device, dtype, compile=compile)
         self._decisive = (_hash_of(network), self.engine, precision, compile, num_levels, skip_finest, padding)
@@ -136,6 +149,10 @@ class Interpolator:
         self._transfers = Transfers(self.device)
         self._turn = RLock()
         self._pixels_at_once = PIXELS_AT_ONCE if self.device.type == "cuda" else 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or sent to another process, it is made anew: locks and machine code stay where they are."""
+        return self._again, ()
 
     def __call__(self, img0: Array, img1: Array, t: float = 0.5) -> Array:
         """Return the frame at time ``t``, in the type, size and range of the images."""
@@ -263,6 +280,9 @@ class Pair:
         """
         if not isinstance(t, Tensor) or t.ndim == 0:
             t = _time(t)
+        else:
+            for one in t.tolist():
+                _time(one)
         with self._interpolator._at_work():
             known = self._estimate()
             if isinstance(t, Tensor):

@@ -84,7 +84,8 @@ class Transfers:
 
     def send(self, array: NDArray[Any]) -> Tensor:
         """Copy an array to the device; it may be changed as soon as this returns, even if the copy is under way."""
-        here = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # torch warns of what it cannot write to
+        # torch warns of what it cannot write to, and knows the bytes of a number in this machine's order only.
+        here = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
         if self._stream is None:
             return here.to(self.device)
         buffer = next(self._out)

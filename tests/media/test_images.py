@@ -59,6 +59,16 @@ def test_greyscale_becomes_rgb_and_is_said(tmp_path, dtype):
     assert np.array_equal(back.pixels, np.repeat(grey[..., None], 3, -1))
 
 
+@pytest.mark.parametrize(("ending", "mode"), [("tiff", "LA"), ("png", "L")])
+def test_transparency_of_greyscale_is_said_to_be_left_out(tmp_path, ending, mode):
+    image_module = pytest.importorskip("PIL.Image")
+    path = tmp_path / f"p.{ending}"
+    image_module.new(mode, (8, 8), (99, 40) if mode == "LA" else 99).save(path, transparency=99)
+    assert read_image(path).note == "greyscale, converted to RGB; its transparency is left out"
+    image_module.new("L", (8, 8), 99).save(path)
+    assert read_image(path).note == "greyscale, converted to RGB"
+
+
 def test_palette_becomes_rgb_and_is_said(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     colours = np.zeros((8, 8, 3), np.uint8)
@@ -69,13 +79,14 @@ def test_palette_becomes_rgb_and_is_said(tmp_path):
     assert np.array_equal(back.pixels, colours)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])
 def test_a_colour_profile_is_said_to_be_left_out_unless_it_is_srgb(tmp_path, ending):
     image_module, cms = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.ImageCms")
     picture = image_module.fromarray(np.full((8, 8, 3), 99, np.uint8))
     lab, srgb = (cms.ImageCmsProfile(cms.createProfile(name)).tobytes() for name in ("LAB", "sRGB"))
+    many = {"exif": b"Exif\0\0" + bytes(60_000), "comment": bytes(20_000)} if ending == "jpg" else {}  # before it
     for profile, note in ((lab, "its colour profile is left out: colours are taken for sRGB"), (srgb, ""), (b"", "")):
-        picture.save(tmp_path / f"p.{ending}", icc_profile=profile)
+        picture.save(tmp_path / f"p.{ending}", icc_profile=profile, **many)
         assert read_image(tmp_path / f"p.{ending}").note == note
 
 
@@ -194,6 +205,11 @@ class TestListing:
             (tmp_path / name).touch()
         (tmp_path / "f3.png").mkdir()
         assert [file.name for file in list_images(tmp_path)] == ["f2.PNG", "f9.png", "f10.png", "f0100.jpg"]
+
+    def test_digits_that_are_no_decimal_ones_are_letters(self, tmp_path):
+        for name in ("x²9.png", "x²10.png", "x①.png"):
+            (tmp_path / name).touch()
+        assert [file.name for file in list_images(tmp_path)] == ["x²9.png", "x²10.png", "x①.png"]
 
     def test_empty_and_missing_folder(self, tmp_path):
         with pytest.raises(MediaError, match="no images in"):

@@ -85,6 +85,8 @@ class TestGaps:
         reader = FolderReader(folder, Fraction(25))
         assert len(list(reader)) == 2
         assert "order of their names" in reader.warnings[0]
+        with pytest.raises(MediaError, match=r"--gaps fill needs one number in each name .* a\.png and b\.png"):
+            FolderReader(folder, Fraction(25), gaps="fill")
 
 
 class TestWholeFolders:

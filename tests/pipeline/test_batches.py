@@ -52,11 +52,13 @@ def test_what_is_there_is_skipped_unless_it_may_be_replaced(folder, tmp_path, bl
     assert len(interpolate_folder(folder, tmp_path / "out", make, overwrite=True).done) == 3
 
 
-def test_interruption_is_not_taken_for_a_bad_video(folder, tmp_path):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_interruption_is_not_taken_for_a_bad_video_and_says_what_is_there(folder, tmp_path):
+    def interrupt(_, made):
+        if any(made.parent.iterdir()):
+            raise KeyboardInterrupt
+        made.touch()
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted; 1 of 3 videos are there, and the same command goes on"):
         interpolate_folder(folder, tmp_path / "out", interrupt)
 
 

@@ -345,6 +345,17 @@ class TestImages:
         with pytest.raises(InvalidInputError, match="same size"):
             interpolate_images(*paths, tmp_path / "m.png", interpolator=blend)
 
+    def test_many_images_are_made_a_few_at_a_time(self, tmp_path, blend):
+        paths = self.pair(tmp_path, flat(0), flat(100))
+        made = interpolate_images(*paths, tmp_path / "m.png", [i / 20 for i in range(21)], interpolator=blend)
+        assert [int(read_image(path).pixels.mean()) for path in made] == [5 * i for i in range(21)]
+        assert max(len(times) for _, _, times in blend.asked) == 8
+
+    def test_pictures_of_what_happened_need_our_network(self, tmp_path, blend):
+        paths = self.pair(tmp_path, flat(0), flat(100))
+        with pytest.raises(InvalidInputError, match=r"show needs an uprnet.Interpolator, got Blend"):
+            interpolate_images(*paths, tmp_path / "m.png", interpolator=blend, show=tmp_path / "show")
+
     def test_all_or_nothing(self, tmp_path, blend):
         paths = self.pair(tmp_path, flat(0), flat(100))
         (tmp_path / "m-2.png").write_bytes(b"mine")

@@ -48,8 +48,15 @@ _EXR = b"v/1\x01"
 _EXIF_MARKERS = {b"Exif\0\0": 6, b"eXIf": 4, b"EXIF": 8}
 """What precedes the EXIF block in JPEG, PNG and WebP, and how many bytes before the block it starts."""
 
+_TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+"""First bytes of a TIFF file and of an EXIF block, and the byte order that they announce (TIFF 6.0, section 2)."""
+
 _ORIENTATION = 0x112
 """EXIF tag of the orientation, 1 (upright) to 8 (EXIF 2.32, 4.6.4)."""
+
+_SAMPLES_PER_PIXEL = 0x115
+_ICC_PROFILE = 0x8773
+"""TIFF tags (TIFF 6.0, section 8; ICC.1:2010, B.4)."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ def read_image(path: Path) -> Picture:
     notes = ["its colour profile is left out: colours are taken for sRGB"] if _has_other_profile(data) else []
     if pixels.ndim == 2:
         notes.append("greyscale, converted to RGB")
+        if _drops_transparency(data):
+            notes.append("its transparency is left out")
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
     elif is_exr:
         pass
@@ -105,21 +114,43 @@ def read_image(path: Path) -> Picture:
 
 
 def _has_other_profile(data: bytes) -> bool:
-    """Say whether a PNG, JPEG or WebP file holds an ICC profile that is not one of sRGB."""
+    """Say whether a file holds an ICC profile that is not one of sRGB."""
+    profile = _profile(data)
+    return bool(profile) and not any("sRGB".encode(kind) in profile for kind in ("ascii", "utf-16-be"))
+
+
+def _profile(data: bytes) -> bytes:
+    """Give the ICC profile of a PNG, JPEG, TIFF or WebP file, of a JPEG file its first part; empty without one."""
     if data.startswith(b"\x89PNG"):
         start = data.find(b"iCCP", 0, data.find(b"IDAT"))
-        size = int.from_bytes(data[start - 4 : start], "big")
-        packed = data[start + 4 : start + 4 + size].partition(b"\0")[2][1:]
+        if start < 0:
+            return b""
+        packed = data[start + 4 : start + 4 + int.from_bytes(data[start - 4 : start], "big")]
         try:
-            profile = zlib.decompress(packed) if start >= 0 else b""
+            return zlib.decompress(packed.partition(b"\0")[2][1:])
         except zlib.error:
-            return True
-    elif data.startswith(b"\xff\xd8"):
-        start = data.find(b"ICC_PROFILE\0", 0, 1 << 16)
-        profile = data[start : start + (1 << 16)] if start >= 0 else b""
-    else:
-        profile = data[30 : 38 + int.from_bytes(data[34:38], "little")] if data[30:34] == b"ICCP" else b""
-    return bool(profile) and not any("sRGB".encode(kind) in profile for kind in ("ascii", "utf-16-be"))
+            return b"damaged"
+    if data.startswith(b"\xff\xd8"):
+        at = 2
+        while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):  # up to the picture itself
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if data[at + 4 : at + 16] == b"ICC_PROFILE\0":
+                return data[at + 18 : end]
+            at = end
+        return b""
+    if data[:4] in _TIFF_ORDERS:
+        order, entry = _tag(data, 0, _ICC_PROFILE)
+        size, start = struct.unpack_from(f"{order}II", data, entry + 4) if entry else (0, 0)
+        return data[start : start + size]
+    return data[30 : 38 + int.from_bytes(data[34:38], "little")] if data[30:34] == b"ICCP" else b""
+
+
+def _drops_transparency(data: bytes) -> bool:
+    """Say whether a greyscale file has transparency, which OpenCV does not read."""
+    if data.startswith(b"\x89PNG"):
+        return data.find(b"tRNS", 0, data.find(b"IDAT")) >= 0
+    order, entry = _tag(data, 0, _SAMPLES_PER_PIXEL)
+    return bool(entry) and struct.unpack_from(f"{order}H", data, entry + 8)[0] > 1
 
 
 def write_image(path: Path, pixels: Image, overwrite: bool = False) -> None:
@@ -240,7 +271,7 @@ def list_images(folder: Path) -> list[Path]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if part.isdigit() else (-1, part.lower()) for part in parts]
+    return [(int(part), "") if place % 2 else (-1, part.lower()) for place, part in enumerate(parts)]
 
 
 def _decode(data: bytes) -> Image | None:
@@ -269,19 +300,30 @@ def _upright(pixels: Image, data: bytes) -> Image:
 
 def _orientation(data: bytes) -> int:
     for marker, length in _EXIF_MARKERS.items():
-        start = data.find(marker) + length
-        order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[start : start + 4])
-        if order is None or start < length:
-            continue
-        try:
-            at = start + struct.unpack_from(f"{order}I", data, start + 4)[0]
-            for entry in range(struct.unpack_from(f"{order}H", data, at)[0]):
-                tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, at + 2 + 12 * entry)
-                if tag == _ORIENTATION:
-                    return int(value)
-        except struct.error:
-            break  # a damaged EXIF block says nothing
+        start = data.find(marker)
+        if start >= 0:
+            order, entry = _tag(data, start + length, _ORIENTATION)
+            if entry:
+                return int(struct.unpack_from(f"{order}H", data, entry + 8)[0])
     return 1
+
+
+def _tag(data: bytes, start: int, tag: int) -> tuple[str, int]:
+    """Find a tag in the first directory of a TIFF file or EXIF block that begins at ``start``.
+
+    Returns:
+        The byte order, as `struct` takes it, and the place of the entry's 12 bytes; 0 if there is none.
+    """
+    order = _TIFF_ORDERS.get(data[start : start + 4], "")
+    try:
+        if order:
+            at = start + struct.unpack_from(f"{order}I", data, start + 4)[0]
+            for entry in range(at + 2, at + 2 + 12 * struct.unpack_from(f"{order}H", data, at)[0], 12):
+                if struct.unpack_from(f"{order}HHII", data, entry)[0] == tag:
+                    return order, entry
+    except struct.error:
+        pass  # a damaged directory says nothing
+    return order, 0
 
 
 def _as_kind(pixels: Image, channels: int, kind: np.dtype[Any]) -> Image:

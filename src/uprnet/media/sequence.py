@@ -43,7 +43,7 @@ class FolderReader:
 
     Raises:
         MediaError: If there is no such folder, no image in it, one cannot be read, two have the same number, or
-            numbers are missing and ``gaps`` is ``"refuse"``.
+            numbers are missing and ``gaps`` is ``"refuse"``, or it is ``"fill"`` and the names have none.
     """
 
     def __init__(self, folder: Path, rate: Fraction, gaps: Gaps = "refuse") -> None:
@@ -90,6 +90,11 @@ class FolderReader:
         """Give each image its place in time, or refuse."""
         places = positions(self._paths)
         if places is None:
+            if gaps == "fill":
+                raise MediaError(
+                    f"--gaps fill needs one number in each name that counts the images; in {self.path} are "
+                    f"{self._paths[0].name} and {self._paths[-1].name}"
+                )
             if len(self._paths) > 1:
                 self._warn("the names have no evenly spaced numbers; the images are taken in the order of their names")
             return list(range(len(self._paths)))

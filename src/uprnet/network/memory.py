@@ -152,7 +152,7 @@ def choose_plan(work: Work, limit: int | None, device: torch.device | None = Non
     if limit is not None and peak_memory(work, least) > limit:
         raise InvalidInputError(
             f"memory must be at least {-(-peak_memory(work, least) // MIB)}MiB for padded frames of "
-            f"{work.width} x {work.height}, got {limit // MIB}MiB; raise it, or take smaller frames or model small"
+            f"{work.width} x {work.height}, got {limit / MIB:.4g}MiB; raise it, or take smaller frames or model small"
         )
     allowed = limit if limit is not None else _most_of_free(device)
     fitting = [plan for plan in plans if peak_memory(work, plan) <= allowed]

@@ -84,6 +84,12 @@ def interpolate_folder(
         except UprnetError as error:
             logger.error("%s: %s", source, error)  # noqa: TRY400 - it is a user's mistake, and the line says it all
             failed.append((source, str(error)))
+        except KeyboardInterrupt as error:
+            ready = len(done) + len(skipped)
+            raise type(error)(
+                f"{str(error) or 'interrupted'}; {ready} of {len(pairs)} videos are there, "
+                "and the same command goes on with the rest"
+            ) from None
     return FolderSummary(tuple(done), tuple(skipped), tuple(failed))
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from uprnet.errors import InvalidInputError
+from uprnet.files import check_folder
+from uprnet.media.colour import Image
 from uprnet.media.images import ENDINGS, alike, encode_image, loss_in, read_image
 from uprnet.media.linear_light import as_displayed
 from uprnet.media.output import check_file, complete_file, complete_folder
 from uprnet.media.timeline import Rational, as_rational
-from uprnet.pipeline.interpolator import PairInterpolator, default_interpolator, frames_between
+from uprnet.pipeline.interpolator import BATCH, PairInterpolator, default_interpolator, frames_between
 
 if TYPE_CHECKING:
     from uprnet.interpolate import Interpolator
@@ -63,6 +65,10 @@ def interpolate_images(
     paths = _numbered(output, len(moments))
     for path in paths:
         check_file(path, ENDINGS, overwrite)
+    if show is not None:
+        if interpolator is not None and not hasattr(interpolator, "pair"):
+            raise InvalidInputError(f"show needs an uprnet.Interpolator, got {type(interpolator).__name__}")
+        check_folder(Path(show), overwrite=overwrite)
     pictures = [read_image(path) for path in (path0, path1)]
     for path, picture in zip((path0, path1), pictures, strict=True):
         if picture.note:
@@ -72,18 +78,27 @@ def interpolate_images(
     if loss:
         logger.warning("%s: %s", output.name, loss)
     interpolator = interpolator or default_interpolator()
-    made = frames_between(interpolator, img0, img1, [float(t) for t in moments])
-    with ExitStack() as stack:
+    seconds = [float(t) for t in moments]
+    with ExitStack() as stack:  # what is entered last is completed first
+        for first in range(0, len(paths), BATCH):
+            batch = slice(first, first + BATCH)
+            made = frames_between(interpolator, img0, img1, seconds[batch])
+            for path, image in zip(paths[batch], made, strict=True):
+                hidden = stack.enter_context(complete_file(path, overwrite))
+                hidden.write_bytes(encode_image(path.suffix, image))
         if show is not None:
-            from uprnet.show import explain, write_pictures  # they need torch, which takes seconds to import
-
-            seen0, seen1 = (img0, img1) if img0.dtype.kind != "f" else as_displayed(img0, img1)[:2]
-            explained = explain(cast("Interpolator", interpolator), seen0, seen1, [float(t) for t in moments])
-            write_pictures(explained, stack.enter_context(complete_folder(Path(show), overwrite)))
-        for path, image in zip(paths, made, strict=True):
-            hidden = stack.enter_context(complete_file(path, overwrite))
-            hidden.write_bytes(encode_image(path.suffix, image))
+            _show(Path(show), overwrite, interpolator, img0, img1, seconds)
     return tuple(paths)
+
+
+def _show(
+    folder: Path, overwrite: bool, interpolator: PairInterpolator, img0: Image, img1: Image, times: list[float]
+) -> None:
+    from uprnet.show import explain, write_pictures  # they need torch, which takes seconds to import
+
+    seen0, seen1 = (img0, img1) if img0.dtype.kind != "f" else as_displayed(img0, img1)[:2]
+    with complete_folder(folder, overwrite) as hidden:
+        write_pictures(explain(cast("Interpolator", interpolator), seen0, seen1, times), hidden)
 
 
 def _numbered(output: Path, count: int) -> list[Path]:

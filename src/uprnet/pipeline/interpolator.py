@@ -8,6 +8,9 @@ from typing import Protocol
 from uprnet.media.colour import Image
 from uprnet.media.linear_light import as_displayed
 
+BATCH = 8
+"""New frames of one pair that are made, and kept in memory, at a time."""
+
 
 class PairInterpolator(Protocol):
     """What makes the new frames; `uprnet.Interpolator` does.

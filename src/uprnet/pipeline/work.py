@@ -14,15 +14,12 @@ import numpy as np
 from uprnet.errors import MediaError, UprnetError
 from uprnet.files import NO_ROOM
 from uprnet.media.colour import Image
-from uprnet.pipeline.interpolator import PairInterpolator, frames_between
+from uprnet.pipeline.interpolator import BATCH, PairInterpolator, frames_between
 from uprnet.pipeline.overlap import ahead, behind
 from uprnet.pipeline.shots import Decision
 from uprnet.pipeline.targets import LastFrame, SegmentWriter, Target
 
 logger = logging.getLogger(__name__)
-
-BATCH = 8
-"""New frames of one pair that are made, and kept in memory, at a time."""
 
 BATCHES_AHEAD = 2
 """Batches that are decoded while the network works."""
