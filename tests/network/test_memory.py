@@ -78,7 +78,7 @@ def test_8k_fits_into_8_gib():
 
 
 def test_too_little_is_refused_in_one_line():
-    with pytest.raises(InvalidInputError, match=r"at least \d+MiB for .* 7680 x 4608, got 102MiB") as e:
+    with pytest.raises(InvalidInputError, match=r"at least \d+MiB for .* 7680 x 4608, got 102.4MiB") as e:
         choose_plan(UHD8, GIB // 10)
     assert "\n" not in str(e.value)
     enough = str(e.value).split("at least ")[1].split(" ")[0]
