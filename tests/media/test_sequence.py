@@ -88,6 +88,14 @@ class TestGaps:
         with pytest.raises(MediaError, match=r"--gaps fill needs one number in each name .* a\.png and b\.png"):
             FolderReader(folder, Fraction(25), gaps="fill")
 
+    def test_an_image_that_does_not_belong_is_named(self, make_folder):
+        folder = make_folder([1, 2, 3, 5])
+        write_image(folder / "thumb.png", np.zeros((32, 48, 3), np.uint8))
+        for gaps in ("refuse", "fill"):
+            with pytest.raises(MediaError, match=r"holds thumb\.png beside images that are numbered like .*1\.png"):
+                FolderReader(folder, Fraction(25), gaps=gaps)
+        assert len(list(FolderReader(folder, Fraction(25), gaps="close"))) == 5
+
 
 class TestWholeFolders:
     def values(self, folder):

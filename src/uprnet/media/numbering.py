@@ -69,10 +69,31 @@ def name_gaps(images: Sequence[Path], places: Sequence[int]) -> str:
     return ", ".join(spans[:MOST_SPANS]) + more
 
 
+def strays(images: Sequence[Path]) -> list[Path]:
+    """Find files that do not belong: most of the names differ in their numbers only, and theirs in more.
+
+    Args:
+        images: Files.
+
+    Example:
+        >>> strays([Path("f1.png"), Path("f2.png"), Path("f3.png"), Path("thumb.png")])
+        [PosixPath('thumb.png')]
+    """
+    texts = [tuple(_parts(image)[::2]) for image in images]
+    usual, count = Counter(texts).most_common(1)[0]
+    is_sequence = 2 * count > len(images) and len(usual) > 1
+    return [image for image, text in zip(images, texts, strict=True) if text != usual] if is_sequence else []
+
+
+def _parts(image: Path) -> list[str]:
+    """Split a name into texts and, at every other place, numbers."""
+    return re.split(r"([0-9]+)", image.stem)
+
+
 def _numbers(images: Sequence[Path]) -> list[int] | None:
     """Give the one number in each name that differs from name to name."""
-    names = [re.split(r"([0-9]+)", image.stem) for image in images]
-    if len(images) < 2 or len({(len(name), *name[::2]) for name in names}) > 1:
+    names = [_parts(image) for image in images]
+    if len(images) < 2 or len({tuple(name[::2]) for name in names}) > 1:
         return None
     columns = [[int(name[place]) for name in names] for place in range(1, len(names[0]), 2)]
     differing = [column for column in columns if len(set(column)) > 1]

@@ -9,7 +9,7 @@ from typing import Literal
 from uprnet.errors import MediaError
 from uprnet.media.colour import ColourTags, Image
 from uprnet.media.images import alike, list_images, read_image
-from uprnet.media.numbering import name_gaps, positions
+from uprnet.media.numbering import name_gaps, positions, strays
 from uprnet.media.stream import VideoInfo
 from uprnet.media.video import SourceFrame
 
@@ -42,8 +42,9 @@ class FolderReader:
         warnings: What was converted, one line each.
 
     Raises:
-        MediaError: If there is no such folder, no image in it, one cannot be read, two have the same number, or
-            numbers are missing and ``gaps`` is ``"refuse"``, or it is ``"fill"`` and the names have none.
+        MediaError: If there is no such folder, no image in it, one cannot be read, two have the same number, numbers
+            are missing and ``gaps`` is ``"refuse"``, the names have none and it is ``"fill"``, or an image does not
+            belong to the others and it is not ``"close"``.
     """
 
     def __init__(self, folder: Path, rate: Fraction, gaps: Gaps = "refuse") -> None:
@@ -90,6 +91,13 @@ class FolderReader:
         """Give each image its place in time, or refuse."""
         places = positions(self._paths)
         if places is None:
+            odd = strays(self._paths) if gaps != "close" else []
+            if odd:
+                usual = next(path for path in self._paths if path not in odd)
+                raise MediaError(
+                    f"{self.path} holds {odd[0].name} beside images that are numbered like {usual.name}; "
+                    "move it elsewhere, or take all by their names (--gaps close)"
+                )
             if gaps == "fill":
                 raise MediaError(
                     f"--gaps fill needs one number in each name that counts the images; in {self.path} are "
