@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from uprnet.errors import InvalidInputError, OutputExistsError, WeightsError
-from uprnet.evaluation.runtime import RuntimeOptions, convolutions_of, measure_runtime
+from uprnet.evaluation.runtime import RuntimeOptions, _measure_model, convolutions_of, measure_runtime
 from uprnet.network.weights import load_model
 
 QUICK = RuntimeOptions(("small",), 60, 90, times=(1, 3), device="cpu", repeats=2, warmup=0)
@@ -56,6 +56,14 @@ def test_threads_are_set_and_put_back(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     measure_runtime(replace(QUICK, threads=before + 1, repeats=1, height=32, width=32, times=(1,)))
     assert asked == [before + 1, before]
+
+
+def test_all_of_it_runs_on_the_device(monkeypatch):
+    # torch refuses to mix "meta" with the CPU, as it would a GPU, and needs none.
+    monkeypatch.setattr("uprnet.interpolate.pick_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # it does not know "meta"
+    options = replace(QUICK, engine="torch", precision="fp32", memory="1TiB", repeats=1)
+    assert _measure_model("small", options).gflops == measure_runtime(replace(QUICK, repeats=1)).runtimes[0].gflops
 
 
 def test_bfloat16_is_run():

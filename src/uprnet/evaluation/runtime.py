@@ -236,6 +236,7 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
 
     with torch.inference_mode():
         # The plain network: counters and hooks do not see into engines and compiled code.
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         plain = with_convolutions_in(choose_dtype(options.precision, device), network)
         counter = FlopCounterMode(display=False)
         with counter:
