@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from uprnet.errors import InvalidInputError, OutputExistsError, WeightsError
 from uprnet.evaluation.runtime import RuntimeOptions, _measure_model, convolutions_of, measure_runtime
+from uprnet.network.model import UPRNet
 from uprnet.network.weights import load_model
 
 QUICK = RuntimeOptions(("small",), 60, 90, times=(1, 3), device="cpu", repeats=2, warmup=0)
@@ -64,6 +66,18 @@ def test_all_of_it_runs_on_the_device(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # it does not know "meta"
     options = replace(QUICK, engine="torch", precision="fp32", memory="1TiB", repeats=1)
     assert _measure_model("small", options).gflops == measure_runtime(replace(QUICK, repeats=1)).runtimes[0].gflops
+
+
+def test_the_peak_is_that_of_one_frame_alone(monkeypatch):
+    order = []
+    monkeypatch.setattr("uprnet.evaluation.runtime._peak_memory", lambda _: order.append("peak"))
+    plain = FlopCounterMode.__enter__
+    monkeypatch.setattr(FlopCounterMode, "__enter__", lambda self: order.append("plain network") or plain(self))
+    encode = UPRNet.encode
+    monkeypatch.setattr(UPRNet, "encode", lambda *arguments: order.append("encode") or encode(*arguments))
+    measure_runtime(replace(QUICK, repeats=1, times=(1,)))
+    assert order[:3] == ["encode", "encode", "peak"]
+    assert order.index("peak") < order.index("plain network")
 
 
 def test_bfloat16_is_run():

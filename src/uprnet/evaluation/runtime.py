@@ -105,8 +105,8 @@ class Runtime:
         timings: One for each number of frames, with features made anew and reused.
         convolution_share: Time that torch takes for the convolutions of one frame alone, over that of the frame; above
             1 where an engine is faster.
-        peak_memory: Bytes: of the device on CUDA, else of the whole process so far, which only grows from one
-            network to the next. None where the system does not say.
+        peak_memory: Bytes that one frame takes: of the device on CUDA, else of the whole process so far, which only
+            grows from one network to the next. None where the system does not say.
     """
 
     model: str
@@ -231,10 +231,26 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
     device = interpolator.device
     levels, skip = interpolator.levels_for(options.height, options.width)
     img0, img1 = _frames(options, levels, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+
+    def frames(count: int, is_known: bool) -> Callable[[], object]:
+        def run() -> None:
+            with interpolator._at_work():
+                features0 = known if is_known else used.encode(img0, levels, skip)
+                features1 = used.encode(img1, levels, skip)
+                motion = used.estimate_motion(features0, features1)
+                for k in range(1, count + 1):
+                    used.synthesize(features0, features1, motion, k / (count + 1))
+
+        return run
 
     with torch.inference_mode():
+        used = interpolator._planned(img0)
+        one = frames(1, False)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        one()
+        peak_memory = _peak_memory(device)  # before the plain network and its convolutions take some, too
+        known = used.encode(img0, levels, skip)
         # The plain network: counters and hooks do not see into engines and compiled code.
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         plain = with_convolutions_in(choose_dtype(options.precision, device), network)
@@ -242,26 +258,13 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
         with counter:
             plain(img0, img1, 0.5, levels, skip)
         calls = convolutions_of(plain, lambda: plain(img0, img1, 0.5, levels, skip))
-        used = interpolator._planned(img0)
-        known = used.encode(img0, levels, skip)
-
-        def frames(count: int, is_known: bool) -> Callable[[], object]:
-            def run() -> None:
-                with interpolator._at_work():
-                    features0 = known if is_known else used.encode(img0, levels, skip)
-                    features1 = used.encode(img1, levels, skip)
-                    motion = used.estimate_motion(features0, features1)
-                    for k in range(1, count + 1):
-                        used.synthesize(features0, features1, motion, k / (count + 1))
-
-            return run
 
         def convolutions() -> None:
             for convolution, tensor in calls:
                 convolution(tensor)
 
         runs = {f"{count} {known}": frames(count, known) for count in options.times for known in (False, True)}
-        seconds = _time({"one": frames(1, False), "convolutions": convolutions, **runs}, options, device)
+        seconds = _time({"one": one, "convolutions": convolutions, **runs}, options, device)
     timings = tuple(
         _timing(count, is_known, seconds[f"{count} {is_known}"])
         for count in options.times
@@ -270,7 +273,7 @@ def _measure_model(name: str, options: RuntimeOptions) -> Runtime:
     share = statistics.median(seconds["convolutions"]) / statistics.median(seconds["one"])
     parameters = sum(parameter.numel() for parameter in network.parameters())
     gflops = counter.get_total_flops() / 1e9
-    return Runtime(name, interpolator.engine, parameters, gflops, levels, skip, timings, share, _peak_memory(device))
+    return Runtime(name, interpolator.engine, parameters, gflops, levels, skip, timings, share, peak_memory)
 
 
 def convolutions_of(model: nn.Module, run: Callable[[], object]) -> list[tuple[nn.Module, Tensor]]:
