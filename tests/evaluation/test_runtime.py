@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from uprnet.errors import InvalidInputError, OutputExistsError, WeightsError
-from uprnet.evaluation.runtime import RuntimeOptions, _measure_model, convolutions_of, measure_runtime
+from uprnet.evaluation.runtime import RuntimeOptions, _measure_model, _wait_for, convolutions_of, measure_runtime
 from uprnet.network.model import UPRNet
 from uprnet.network.weights import load_model
 
@@ -78,6 +78,15 @@ def test_the_peak_is_that_of_one_frame_alone(monkeypatch):
     measure_runtime(replace(QUICK, repeats=1, times=(1,)))
     assert order[:3] == ["encode", "encode", "peak"]
     assert order.index("peak") < order.index("plain network")
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_every_accelerator_is_waited_for(kind, monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    _wait_for(torch.device("cpu"))
+    _wait_for(torch.device(kind))
+    assert waited == [torch.device(kind)]
 
 
 def test_bfloat16_is_run():

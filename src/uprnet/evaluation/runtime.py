@@ -330,10 +330,8 @@ def _time(
 
 
 def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type not in ("cpu", "meta"):
+        torch.accelerator.synchronize(device)
 
 
 def _timing(count: int, is_known: bool, seconds: Sequence[float]) -> Timing:
