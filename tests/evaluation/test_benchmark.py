@@ -216,11 +216,18 @@ def test_files_hold_every_frame(make_tree, tmp_path):
 
 
 def test_an_exact_frame_is_counted_and_left_out_of_the_mean():
-    scores = ({"psnr": 30.0, "ssim": 0.5}, {"psnr": math.inf, "ssim": 1.0}, {"psnr": 40.0, "ssim": 0.9})
+    exact, nearly, far = (math.inf, math.inf, 1.0), (40.0, math.inf, 0.9), (30.0, 29.0, 0.5)
+    scores = [dict(zip(("psnr", "psnr_rounded", "ssim"), values, strict=True)) for values in (far, exact, nearly)]
     results = tuple(FrameResult(str(n), "", Fraction(1, 2), OURS, values) for n, values in enumerate(scores))
     (mean,) = Report("some", {}, results).means()
     assert mean.worst_psnr == 30
-    assert (mean.frames, mean.exact, mean.scores) == (3, 1, {"psnr": 35.0, "ssim": pytest.approx(0.8)})
+    assert mean.frames == 3
+    assert mean.exact == {"psnr": 1, "psnr_rounded": 2, "ssim": 0}
+    assert mean.scores == {"psnr": 35.0, "psnr_rounded": 29.0, "ssim": pytest.approx(0.8)}
+    table = tables(Report("some", {}, results))[0]
+    shown = [cell for column in table.columns[2:5] for cell in column.cells]
+    assert shown == ["35.00 (1 exact)", "29.00 (2 exact)", "0.8000"]
+    assert "not in its mean" in table.caption
     found = json.loads(json.dumps(Report("some", {}, results).as_dict(), allow_nan=False))
     assert found["results"][1]["scores"]["psnr"] is None
 

@@ -21,6 +21,9 @@ from uprnet.files import write_whole
 
 SETTINGS_FILE = "settings.json"
 
+EXACT = "Exact frames have an infinite PSNR and are not in its mean."
+"""What stands below a table that has some."""
+
 SHORT_TABLE = 9
 """Groups or times below which a table is shown even if each holds a single item: X-TEST has seven times."""
 
@@ -33,7 +36,7 @@ class Mean:
         method: What predicted them.
         part: ``all``, or the group or time that the frames have in common.
         frames: How many.
-        exact: How many of them were predicted exactly; their PSNR is infinite and not in its mean.
+        exact: By metric, how many of them are infinite, predicted exactly, and not in its mean.
         scores: Mean of each metric.
         worst_psnr: PSNR of the worst frame, in decibel.
     """
@@ -41,7 +44,7 @@ class Mean:
     method: str
     part: str
     frames: int
-    exact: int
+    exact: dict[str, int]
     scores: dict[str, float]
     worst_psnr: float
 
@@ -120,7 +123,8 @@ class Report:
 def tables(report: Report) -> list[Table]:
     """Return the tables that a terminal shows: means beside published numbers, then groups and times if several."""
     metrics = list(report.results[0].scores)
-    overall = Table(title=report.title)
+    exact = any(any(mean.exact.values()) for mean in report.means())
+    overall = Table(title=report.title, caption=EXACT if exact else None)
     for name in ("", "frames", *metrics, "worst psnr"):
         overall.add_column(name.replace("_", " "), justify="right" if name else "left")
     means = report.means()
@@ -212,11 +216,11 @@ def _check_settings(file: Path, settings: dict[str, Any]) -> None:
 
 def _mean(method: str, part: str, results: Iterable[FrameResult]) -> Mean:
     results = list(results)
-    scores = {}
+    scores, exact = {}, {}
     for metric in results[0].scores:
-        finite = [r.scores[metric] for r in results if math.isfinite(r.scores[metric])]
+        finite = [r.scores[metric] for r in results if not math.isinf(r.scores[metric])]
         scores[metric] = math.fsum(finite) / len(finite) if finite else math.inf
-    exact = sum(math.isinf(r.scores["psnr"]) for r in results)
+        exact[metric] = len(results) - len(finite)
     worst = min(r.scores["psnr"] for r in results)
     return Mean(method, part, len(results), exact, scores, worst)
 
@@ -239,7 +243,9 @@ def _finite(scores: dict[str, float]) -> dict[str, float | None]:
 
 
 def _cells(mean: Mean, metrics: list[str]) -> list[str]:
-    return [*(_digits(metric, mean.scores[metric]) for metric in metrics), _digits("psnr", mean.worst_psnr)]
+    exact = {metric: f" ({count} exact)" for metric, count in mean.exact.items() if count}
+    means = (_digits(metric, mean.scores[metric]) + exact.get(metric, "") for metric in metrics)
+    return [*means, _digits("psnr", mean.worst_psnr)]
 
 
 def _digits(metric: str, value: float) -> str:
