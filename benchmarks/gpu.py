@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import distributions
 from typing import NamedTuple
 
@@ -68,8 +68,13 @@ def random(*size: int, device: torch.device, dtype: torch.dtype = torch.float32)
 
 
 def error(result: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest value."""
+    """Return the largest difference as a share of the largest value; NaN where there is one."""
     return float(((result.double() - expected).abs().max() / expected.abs().max().clamp(min=1)).detach())
+
+
+def largest(errors: Iterable[float]) -> float:
+    """Return the largest error; NaN where there is one, which Python's ``max`` passes over."""
+    return float(torch.tensor(list(errors), dtype=torch.float64).max())
 
 
 def checks(device: torch.device, shapes: list[tuple[int, int, int, int]]) -> Iterator[Check]:
@@ -107,7 +112,7 @@ def check_operator(
     result = operator(*leaves)
     yield Check(f"{name} forward", error(result, expected), allowed)
     gradients = torch.autograd.grad((result * slopes).sum(), leaves)
-    worst = max(error(*both) for both in zip(gradients, expected_gradients, strict=True))
+    worst = largest(error(*both) for both in zip(gradients, expected_gradients, strict=True))
     yield Check(f"{name} backward", worst, allowed)
     if operator is splat_average:
         torch.use_deterministic_algorithms(True)
@@ -125,7 +130,8 @@ def check_nowhere(device: torch.device) -> Check:
     leaves = source.requires_grad_(), flow.requires_grad_()
     result = splat_average(*leaves)
     gradient, flow_gradient = torch.autograd.grad(result.sum(), leaves)
-    worst = max(error(result, expected), error(gradient, expected), 0.0 if flow_gradient.isfinite().all() else math.nan)
+    is_finite = bool(flow_gradient.isfinite().all())
+    worst = largest((error(result, expected), error(gradient, expected), 0.0 if is_finite else math.inf))
     return Check("flow that is no number, and too far", worst, 1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from itertools import pairwise
@@ -100,6 +101,27 @@ def test_devices_without_kernels_make_the_same_frames():
 
 def run_benchmark(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(BENCHMARK), *options], capture_output=True, text=True, check=False)
+
+
+def test_the_checks_fail_where_a_gradient_is_no_number(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARK.parent)
+    import gpu
+
+    cpu, true_gradients, calls = torch.device("cpu"), torch.autograd.grad, []
+
+    def grad(*arguments: Any) -> tuple[torch.Tensor, ...]:
+        calls.append(arguments)
+        first, second = true_gradients(*arguments)
+        return first, torch.full_like(second, math.nan) if len(calls) % 2 == 0 else second
+
+    def check() -> list[gpu.Check]:
+        found = gpu.check_operator(gpu.splat_average, (1, 3, 5, 7), torch.float32, 1e-4, cpu)
+        return [*found, gpu.check_nowhere(cpu)]
+
+    assert all(check.is_passed for check in check())
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    assert [check.is_passed for check in check()] == [True, False, True, True]
+    assert not gpu.check_nowhere(cpu).is_passed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="takes minutes on a GPU")
