@@ -15,6 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
+from uprnet.evaluation.commands import data_set
 from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.report import Report, tables
 from uprnet.media.images import read_image, write_image
@@ -199,6 +200,22 @@ def test_worst_frames_are_drawn_worst_first(make_tree, tmp_path):
     assert read_image(files[0]).pixels.shape == (2 * (64 + 24), 3 * 96, 3)
     with pytest.raises(OutputExistsError):
         save_worst(report, options, 3, tmp_path / "worst")
+    mine = [tmp_path / "worst" / name for name in ("01-mine.png", "notes.txt")]
+    for path in mine:
+        path.write_text("mine")
+    save_worst(report, options, 1, tmp_path / "worst", overwrite=True)
+    assert sorted((tmp_path / "worst").iterdir()) == sorted([files[0], *mine])
+
+
+def test_where_sheets_go_is_checked_before_the_benchmark(make_tree, tmp_path, monkeypatch):
+    root = make_tree("triplets")
+    monkeypatch.setattr("uprnet.evaluation.commands.run_benchmark", None)  # it is not to be called
+    with pytest.raises(InvalidInputError, match="at least 1, got 0"):
+        data_set("triplets", root, save_worst=(0, tmp_path / "worst"))
+    with pytest.raises(OutputExistsError, match="is not empty"):
+        data_set("triplets", root, save_worst=(1, root))
+    with pytest.raises(MediaError, match="does not exist"):
+        data_set("triplets", root, save_worst=(1, tmp_path / "nowhere" / "worst"))
 
 
 def test_files_hold_every_frame(make_tree, tmp_path):

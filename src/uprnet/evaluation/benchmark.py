@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.published import published_scores
 from uprnet.evaluation.report import Report, ResultsFolder
 from uprnet.evaluation.samples import Item, as_tensor, read_ahead, read_item
+from uprnet.files import check_folder
 from uprnet.interpolate import Interpolator
 from uprnet.media.images import encode_image
 from uprnet.media.output import complete_folder
@@ -32,6 +34,9 @@ from uprnet.show import Picture, as_picture, sheet
 
 ERROR_GAIN = 4.0
 """By how much errors are enlarged on the sheets of worst cases, so that a quarter of full scale is brightest."""
+
+SHEET_NAME = re.compile(r"\d{2,}-.+-t0\.\d{3}-.+dB\.png", re.DOTALL)
+"""What `save_worst` calls a sheet: place, item, time and PSNR."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +150,41 @@ def save_worst(report: Report, options: BenchmarkOptions, count: int, folder: Pa
         options: What it was given.
         count: How many sheets.
         folder: A folder that is not there yet, or is empty.
-        overwrite: Replace what is in the folder.
+        overwrite: Replace the sheets of an earlier run; all else in the folder stays.
 
     Raises:
+        InvalidInputError: If ``count`` is below 1.
         OutputExistsError: If the folder holds anything and ``overwrite`` is false.
         MediaError: If it cannot be written.
     """
+    check_worst(count, folder, overwrite=overwrite)
     benchmark, subset, factor, protocol = _chosen(options)
     items = {item.name: item for item in find_items(benchmark, options.data_root, subset, factor)}
     interpolator = _interpolator(options.network, protocol)
+    written = set()
     with complete_folder(folder, overwrite) as hidden:
         for place, result in enumerate(report.worst(count, OURS), 1):
             cells = _worst_cells(items[result.item], result, interpolator, protocol)
             name = result.item.replace("/", "-")
             file = hidden / f"{place:02d}-{name}-t{float(result.t):.3f}-{result.scores['psnr']:.2f}dB.png"
             file.write_bytes(encode_image(".png", sheet(cells)))
+            written.add(file.name)
+    for path in folder.iterdir():
+        if SHEET_NAME.fullmatch(path.name) and path.name not in written:
+            path.unlink()
+
+
+def check_worst(count: int, folder: Path, *, overwrite: bool) -> None:
+    """Check, before a benchmark, that `save_worst` will be able to write its sheets.
+
+    Raises:
+        InvalidInputError: If ``count`` is below 1.
+        OutputExistsError: If the folder holds anything and ``overwrite`` is false.
+        MediaError: If it cannot be written.
+    """
+    if count < 1:
+        raise InvalidInputError(f"the number of sheets of worst frames must be at least 1, got {count}")
+    check_folder(folder, overwrite=overwrite)
 
 
 def _worst_cells(item: Item, result: FrameResult, interpolator: Interpolator, protocol: Protocol) -> dict[str, Picture]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from uprnet.console import Compute, Network, Overwrite, stderr, stdout
 from uprnet.errors import InvalidInputError
-from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
+from uprnet.evaluation.benchmark import BenchmarkOptions, check_worst, run_benchmark, save_worst
 from uprnet.evaluation.own_video import VideoBenchmarkOptions, run_video_benchmark
 from uprnet.evaluation.plot import plot_over_time
 from uprnet.evaluation.processes import Processes
@@ -62,11 +62,13 @@ def data_set(
         json: Also write everything to this file.
         csv: Also write one line a frame to this file.
         save_worst: How many sheets of the worst frames to write, and a new folder for them.
-        overwrite: Replace files that are there.
+        overwrite: Replace files that are there, and the sheets of an earlier run.
     """
     for path in (json, csv):
         if path is not None:
             check_output(path, overwrite=overwrite)
+    if save_worst is not None:
+        check_worst(*save_worst, overwrite=overwrite)
     options = BenchmarkOptions(
         name,
         data_root,
