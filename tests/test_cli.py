@@ -146,6 +146,14 @@ def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):
     assert "--size must be height x width, such as 480x640, got '48'" in said(capsys)[1]
 
 
+@pytest.mark.usefixtures("here")
+def test_names_in_brackets_are_names(capsys: pytest.CaptureFixture[str]):
+    assert main(["benchmark", "video", "[uncut].mkv"]) == 1
+    assert "[uncut].mkv" in said(capsys)[1]
+    assert main(["runtime", "--model", "[mine].safetensors"]) == 1
+    assert "no weights file [mine].safetensors" in said(capsys)[1]
+
+
 def test_image_show(here: Path):
     assert main(["image", "a.png", "b.png", "-o", "mid.png", "--model", "small", "--show", "shown"]) == 0
     names = {path.stem for path in (here / "shown").iterdir()}

@@ -95,7 +95,7 @@ def data_set(
 
 @benchmark.command
 def video(
-    clips: Annotated[list[Path], Parameter(negative="")],
+    clips: Annotated[list[Path], Parameter(negative="", json_list=False)],
     /,
     *,
     factor: int = 2,
@@ -141,7 +141,7 @@ def video(
 def runtime(
     *,
     size: str = "480x640",
-    model: Annotated[list[str] | None, Parameter(negative="")] = None,
+    model: Annotated[list[str] | None, Parameter(negative="", json_list=False)] = None,
     times: str = "1,7",
     compute: Compute = ComputeOptions(),  # noqa: B008 (it is frozen)
     threads: int | None = None,
