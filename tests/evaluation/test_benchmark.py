@@ -280,6 +280,7 @@ def test_a_corrupt_png_is_told_by_its_name(workers, make_tree):
         ({"name": "vimeo"}, "the benchmark must be one of triplets, .* got vimeo"),
         ({"limit": 0}, "limit must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
     ],
 )
 def test_options_out_of_range_are_refused(changes, text, make_tree):

@@ -94,6 +94,8 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
         35.41
     """
     benchmark, subset, factor, protocol = _chosen(options)
+    if options.num_workers < 0:
+        raise InvalidInputError(f"num_workers must be at least 0, got {options.num_workers}")
     items = _limited(find_items(benchmark, options.data_root, subset, factor), options.limit)
     settings = _settings(options, subset, factor, protocol)
     with joined() as processes:
