@@ -91,6 +91,12 @@ def test_minterpolate_may_be_left_out(write_video, frames):
     assert report.left_out.get(ENDS, 0) == 0
 
 
+def test_minterpolate_is_left_out_where_frames_are_smaller_than_its_blocks(write_video, frames):
+    report = run_video_benchmark(options_for(write_video("a.mkv", [image[:31] for image in frames[:5]])))
+    assert {mean.method for mean in report.means()} == {"uprnet", "repeat", "blend", "DIS flow"}
+    assert len(scores_of(report, "uprnet")) == 2
+
+
 def test_times_are_those_of_the_video(write_video, frames):
     path = write_video("uneven.mkv", frames[:5], [0, 1, 4, 6, 8])
     report = run_video_benchmark(options_for(path, minterpolate=False))

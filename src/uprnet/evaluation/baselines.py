@@ -17,7 +17,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
-from uprnet.errors import MissingDependencyError
+from uprnet.errors import InvalidInputError, MissingDependencyError
 from uprnet.media.colour import Image
 from uprnet.network.ops import splat_average
 
@@ -28,6 +28,9 @@ FILTER_OPTIONS = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
 Reference:
     https://ffmpeg.org/ffmpeg-filters.html#minterpolate
 """
+
+FILTER_BLOCK = 32
+"""Pixels that a frame of the filter needs, high and wide: its largest blocks are that large."""
 
 
 def repeat(img0: Tensor, img1: Tensor, times: Sequence[float]) -> list[Tensor]:
@@ -74,12 +77,15 @@ class Minterpolate:
         factor: Frames after per frame before.
 
     Raises:
+        InvalidInputError: If a frame is smaller than the filter's blocks.
         MissingDependencyError: If libavfilter was built without it.
     """
 
     def __init__(self, height: int, width: int, factor: int) -> None:
         if not has_minterpolate():
             raise MissingDependencyError(f"the filter {FILTER} is not in the libavfilter of PyAV {av.__version__}")
+        if min(height, width) < FILTER_BLOCK:
+            raise InvalidInputError(f"{FILTER} needs {FILTER_BLOCK} x {FILTER_BLOCK} pixels, got {height} x {width}")
         self._factor, self._count = factor, 0
         self._graph = av.filter.Graph()
         source = self._graph.add(

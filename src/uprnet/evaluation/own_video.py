@@ -14,7 +14,7 @@ import numpy as np
 
 from uprnet import __version__
 from uprnet.errors import InvalidInputError
-from uprnet.evaluation.baselines import Minterpolate, blend, dis_flow, has_minterpolate, repeat
+from uprnet.evaluation.baselines import FILTER_BLOCK, Minterpolate, blend, dis_flow, has_minterpolate, repeat
 from uprnet.evaluation.loop import FrameResult, evaluate, network_methods
 from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.report import Report
@@ -46,7 +46,7 @@ class VideoBenchmarkOptions:
         network: Which network, where it runs, and how.
         limit: Measure the first so many pairs of each clip; all if None.
         longer_side: Shrink frames to this many pixels first, by averaging areas; None keeps their size.
-        minterpolate: Measure ffmpeg's filter, too.
+        minterpolate: Measure ffmpeg's filter, too, on frames of 32 x 32 pixels or more.
     """
 
     clips: tuple[Path, ...]
@@ -133,9 +133,9 @@ def _samples(clip: Path, options: VideoBenchmarkOptions, left_out: Count[str]) -
     waiting: tuple[int, Sample] | None = None
     with VideoReader(clip) as reader:
         for start, window, is_cut in _windows(reader, options):
-            if options.minterpolate and has_minterpolate():
+            height, width = window[0].image.shape[:2]
+            if options.minterpolate and has_minterpolate() and min(height, width) >= FILTER_BLOCK:
                 if filtered is None:
-                    height, width = window[0].image.shape[:2]
                     filtered = Minterpolate(height, width, factor)
                     filtered.push(window[0].image)
                 ready |= filtered.push(window[-1].image)
