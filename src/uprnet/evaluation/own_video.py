@@ -156,7 +156,8 @@ def _samples(clip: Path, options: VideoBenchmarkOptions, left_out: Count[str]) -
                     return
             else:
                 waiting = (start, sample)
-    left_out[ENDS] += waiting is not None
+    if waiting is not None:
+        left_out[ENDS] += 1
 
 
 def _windows(reader: VideoReader, options: VideoBenchmarkOptions) -> Iterator[tuple[int, list[SourceFrame], bool]]:
