@@ -41,6 +41,14 @@ def test_dis_flow_leaves_no_holes():
 
 
 @pytest.mark.skipif(not has_minterpolate(), reason="libavfilter was built without it")
+def test_minterpolate_rounds_sixteen_bits_to_the_nearest_eight():
+    filtered = Minterpolate(32, 32, 2)
+    for _ in range(3):
+        made = filtered.push(np.full((32, 32, 3), 100 * 257 - 100, np.uint16))
+    assert {int(value) for image in made.values() for value in np.unique(image)} == {100}
+
+
+@pytest.mark.skipif(not has_minterpolate(), reason="libavfilter was built without it")
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_minterpolate_numbers_its_frames_as_the_video_did(factor, frames):
     given = frames[::factor]

@@ -102,7 +102,7 @@ class Minterpolate:
     def push(self, image: Image) -> dict[int, Image]:
         """Give the next frame, ``(H, W, 3)``; get the frames that are ready, by their number in the new video."""
         if image.dtype == np.uint16:
-            image = (image // 257).astype(np.uint8)
+            image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
         # No chroma is lost and the range is full, so that the conversion costs next to nothing.
         frame = frame.reformat(format="yuvj444p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG)
