@@ -11,11 +11,14 @@ from skimage.metrics import peak_signal_noise_ratio
 from uprnet import Interpolator
 from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.evaluation.baselines import has_minterpolate
+from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.own_video import CUTS, ENDS, STILL, VideoBenchmarkOptions, run_video_benchmark
 from uprnet.evaluation.plot import curve, plot_over_time
+from uprnet.evaluation.report import Report
 from uprnet.media.images import read_image
 from uprnet.options import NetworkOptions
 
+EARLY = Fraction(1, 8)
 CARS = Path(__file__).parent.parent / "data" / "cars.h264"
 
 
@@ -125,6 +128,12 @@ def test_a_plot_has_every_frame_and_breaks_where_frames_were_left_out(write_vide
     assert read_image(tmp_path / "a.png").pixels.shape[:2] == (450, 1100)
     with pytest.raises(OutputExistsError):
         plot_over_time(report, "a", tmp_path / "a.png")
+
+
+def test_a_curve_is_whole_where_times_are_uneven():
+    scores = {"psnr": 30.0}
+    results = [FrameResult(f"a/{start:06d}", "a", t, "uprnet", scores) for start, t in ((0, EARLY), (2, 1 - EARLY))]
+    assert curve(Report("a", {"factor": 2}, tuple(results)), "a", "uprnet") == ([0.25, 3.75], [30.0, 30.0])
 
 
 def test_a_clip_without_a_whole_pair_is_told(write_video, frames):

@@ -53,13 +53,15 @@ def curve(report: Report, clip: str, method: str) -> tuple[list[float], list[flo
     factor = report.settings["factor"]
     numbers: list[float] = []
     values: list[float] = []
+    last = 0
     for result in report.results:
         if (result.group, result.method) != (clip, method):
             continue
-        number = int(result.item.rpartition("/")[2]) + float(result.t) * factor
-        if numbers and number - numbers[-1] > factor:
+        first = int(result.item.rpartition("/")[2])
+        if numbers and first - last > factor:
             numbers.append(numbers[-1])
             values.append(float("nan"))
-        numbers.append(number)
+        last = first
+        numbers.append(first + float(result.t) * factor)
         values.append(result.scores["psnr"])
     return numbers, values
