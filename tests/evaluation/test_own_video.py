@@ -84,7 +84,8 @@ def test_cuts_and_still_pairs_are_left_out_and_counted(write_video, frames):
     ended = report.left_out.get(ENDS, 0)
     assert ended == (1 if has_minterpolate() else 0)
     assert pairs == {0, 2, 6, *([] if ended else [10])}
-    assert len(seen) == len(pairs)
+    assert [progress.done for progress in seen] == [*range(1, len(pairs) + 1), len(pairs)]
+    assert [progress.total for progress in seen] == [6] * len(pairs) + [len(pairs)]
 
 
 def test_minterpolate_may_be_left_out(write_video, frames):

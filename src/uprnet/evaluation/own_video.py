@@ -68,7 +68,7 @@ def run_video_benchmark(
 
     Args:
         options: Which videos, and how.
-        progress: Called after every pair; the total is an estimate where a video does not count its frames.
+        progress: Called after every pair; the total counts pairs that will be left out until their clip has ended.
 
     Raises:
         InvalidInputError: If the request makes no sense, or nothing is left to measure.
@@ -83,12 +83,14 @@ def run_video_benchmark(
     interpolator = options.network.interpolator()
     methods = {**network_methods(interpolator), "repeat": repeat, "blend": blend, "DIS flow": dis_flow}
     left_out: Count[str] = Count()
-    counter = Counter(sum(_pairs_of(clip, options) for clip in options.clips), progress)
+    pairs = [_pairs_of(clip, options) for clip in options.clips]
+    counter = Counter(sum(pairs), progress)
     found: list[FrameResult] = []
-    for clip in options.clips:
+    for number, clip in enumerate(options.clips, 1):
         for results in evaluate(_samples(clip, options, left_out), methods, device=interpolator.device):
             found += results
             counter.count(results)
+        counter.expect(sum(pairs[number:]))
     if not found:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the clips are too short"
         raise InvalidInputError(f"no pair of frames is left to measure at factor {options.factor}: {reasons}")

@@ -44,9 +44,20 @@ class Counter:
     def count(self, results: list[FrameResult], is_new: bool = True) -> None:
         """Count an item; one that was kept from an earlier run says nothing of the speed."""
         self._done += 1
+        self._total = max(self._total, self._done)
         self._new += is_new
         ours = [r.scores["psnr"] for r in results if r.method == OURS and math.isfinite(r.scores["psnr"])]
         self._sum, self._frames = self._sum + sum(ours), self._frames + len(ours)
+        self._report()
+
+    def expect(self, left: int) -> None:
+        """Correct the total where it was an estimate: so many items are left."""
+        is_new = self._total != self._done + left
+        self._total = self._done + left
+        if is_new and self._done:
+            self._report()
+
+    def _report(self) -> None:
         if self._progress is None:
             return
         each = (time.monotonic() - self._start) / self._new if self._new else None
