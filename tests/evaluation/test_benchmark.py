@@ -17,7 +17,7 @@ from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
 from uprnet.evaluation.commands import data_set
 from uprnet.evaluation.loop import FrameResult
-from uprnet.evaluation.report import Report, tables
+from uprnet.evaluation.report import Report, ResultsFolder, tables
 from uprnet.media.images import read_image, write_image
 from uprnet.network.weights import load_model
 from uprnet.options import NetworkOptions
@@ -182,12 +182,21 @@ def test_a_folder_of_other_json_is_not_taken_for_results(make_tree, tmp_path):
         run_benchmark(options_for("triplets", make_tree("triplets"), results=kept))
 
 
-def test_a_damaged_result_is_told(make_tree, tmp_path):
-    options = options_for("triplets", make_tree("triplets"), results=tmp_path / "results", limit=1)
-    run_benchmark(options)
-    next((tmp_path / "results").glob("item-*.json")).write_text("[{")
+@pytest.mark.parametrize("damage", ["[{", "[]", "{}", "1", '["x"]', '[{"scores": []}]'])
+def test_a_damaged_result_is_told(damage, tmp_path):
+    folder = ResultsFolder(tmp_path, {})
+    folder.write("one", [FrameResult("one", "", Fraction(1, 2), OURS, {"psnr": 30.0})])
+    next(tmp_path.glob("item-*.json")).write_text(damage)
     with pytest.raises(MediaError, match="remove it"):
-        run_benchmark(options)
+        folder.read("one")
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", "1"])
+def test_damaged_settings_are_told(damage, tmp_path):
+    ResultsFolder(tmp_path, {})
+    (tmp_path / "settings.json").write_text(damage)
+    with pytest.raises(MediaError, match="is damaged; give another folder"):
+        ResultsFolder(tmp_path, {})
 
 
 def test_worst_frames_are_drawn_worst_first(make_tree, tmp_path):

@@ -189,9 +189,12 @@ class ResultsFolder:
         if not file.is_file():
             return None
         try:
-            return [_from_record(record) for record in json.loads(file.read_text(encoding="utf-8"))]
-        except (ValueError, KeyError, TypeError) as error:
-            raise MediaError(f"{file} is damaged; remove it, and its item is measured again") from error
+            results = [_from_record(record) for record in json.loads(file.read_text(encoding="utf-8"))]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            results = []
+        if not results:
+            raise MediaError(f"{file} is damaged; remove it, and its item is measured again")
+        return results
 
     def write(self, item: str, results: Sequence[FrameResult]) -> None:
         """Keep the results of an item."""
@@ -203,8 +206,8 @@ class ResultsFolder:
 
 def _check_settings(file: Path, settings: dict[str, Any]) -> None:
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        before = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise MediaError(f"{file} is damaged; give another folder for the results") from error
     for name in sorted(before.keys() | settings.keys()):
         if before.get(name) != settings.get(name):
