@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from dataclasses import replace
 from fractions import Fraction
 
@@ -17,7 +18,7 @@ from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
 from uprnet.evaluation.commands import data_set
 from uprnet.evaluation.loop import FrameResult
-from uprnet.evaluation.report import Report, ResultsFolder, tables
+from uprnet.evaluation.report import Report, ResultsFolder, short_name, tables
 from uprnet.media.images import read_image, write_image
 from uprnet.network.weights import load_model
 from uprnet.options import NetworkOptions
@@ -239,6 +240,28 @@ def test_files_hold_every_frame(make_tree, tmp_path):
     assert float(rows[0]["psnr"]) == report.results[0].scores["psnr"]
     with pytest.raises(OutputExistsError):
         report.write_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9_0000"), 40 * "\N{HIRAGANA LETTER A}" + "_0000"])
+def test_items_have_any_name(name, make_tree, tmp_path):
+    root = make_tree("triplets")
+    try:
+        (root / "bear_0000").rename(root / name)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    options = options_for("triplets", root, results=tmp_path / "kept")
+    report = run_benchmark(options)
+    assert run_benchmark(options).results == report.results
+    report.write_json(tmp_path / "a.json")
+    assert name in {result["item"] for result in json.loads((tmp_path / "a.json").read_text())["results"]}
+    report.write_csv(tmp_path / "a.csv")
+    assert name in (tmp_path / "a.csv").read_text(encoding="utf-8", errors="surrogateescape")
+    save_worst(report, options, 2, tmp_path / "worst")
+    assert len(list((tmp_path / "worst").iterdir())) == 2
+
+
+def test_long_names_that_begin_alike_stay_apart():
+    assert len({short_name(300 * "a" + end) for end in "bc"}) == 2
 
 
 def test_an_exact_frame_is_counted_and_left_out_of_the_mean():

@@ -22,7 +22,7 @@ from uprnet.evaluation.perceptual import lpips_metric
 from uprnet.evaluation.processes import joined
 from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.published import published_scores
-from uprnet.evaluation.report import Report, ResultsFolder
+from uprnet.evaluation.report import Report, ResultsFolder, short_name
 from uprnet.evaluation.samples import Item, as_tensor, read_ahead, read_item
 from uprnet.files import check_folder
 from uprnet.interpolate import Interpolator
@@ -167,7 +167,7 @@ def save_worst(report: Report, options: BenchmarkOptions, count: int, folder: Pa
     with complete_folder(folder, overwrite) as hidden:
         for place, result in enumerate(report.worst(count, OURS), 1):
             cells = _worst_cells(items[result.item], result, interpolator, protocol)
-            name = result.item.replace("/", "-")
+            name = short_name(result.item.replace("/", "-"))
             file = hidden / f"{place:02d}-{name}-t{float(result.t):.3f}-{result.scores['psnr']:.2f}dB.png"
             file.write_bytes(encode_image(".png", sheet(cells)))
             written.add(file.name)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from rich.table import Table
 from uprnet.errors import InvalidInputError, MediaError
 from uprnet.evaluation.loop import FrameResult
 from uprnet.files import write_whole
+
+NAME_BYTES = 200
+"""Bytes that a file's name has of an item's: file systems take 255 for the whole name."""
 
 SETTINGS_FILE = "settings.json"
 
@@ -201,7 +205,21 @@ class ResultsFolder:
         _write(self._file(item), json.dumps([_as_record(result) for result in results], allow_nan=False), True)
 
     def _file(self, item: str) -> Path:
-        return self.folder / f"item-{quote(item, safe='')}.json"
+        return self.folder / f"item-{short_name(quote(item, safe='', errors='surrogateescape'))}.json"
+
+
+def short_name(name: str) -> str:
+    """Return what a file is called after ``name``: the name, its end replaced by a hash if it is long.
+
+    Example:
+        >>> short_name("a"), len(short_name(300 * "a"))
+        ('a', 200)
+    """
+    data = name.encode(errors="surrogateescape")
+    if len(data) <= NAME_BYTES:
+        return name
+    digest = sha256(data).hexdigest()[:16]
+    return f"{data[: NAME_BYTES - 1 - len(digest)].decode(errors='ignore')}-{digest}"
 
 
 def _check_settings(file: Path, settings: dict[str, Any]) -> None:
@@ -258,6 +276,6 @@ def _digits(metric: str, value: float) -> str:
 def _write(path: Path, text: str, overwrite: bool) -> None:
     try:
         with write_whole(path, overwrite=overwrite) as hidden:
-            hidden.write_text(text, encoding="utf-8")
+            hidden.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files are any bytes
     except OSError as error:
         raise MediaError(f"cannot write {path}: {error.strerror}") from error
