@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
@@ -20,7 +21,7 @@ from uprnet.evaluation.commands import data_set
 from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.report import Report, ResultsFolder, short_name, tables
 from uprnet.media.images import read_image, write_image
-from uprnet.network.weights import load_model
+from uprnet.network.weights import load_model, weights_path
 from uprnet.options import NetworkOptions
 
 LEVELS = {
@@ -175,6 +176,25 @@ def test_kept_results_of_other_settings_are_refused(make_tree, tmp_path):
         run_benchmark(options_for("triplets", root, results=kept, tta=True))
 
 
+def test_kept_results_are_those_of_the_weights_and_not_of_their_name(make_tree, tmp_path):
+    root, copy = make_tree("triplets"), tmp_path / "renamed.safetensors"
+    copy.write_bytes(weights_path("small").read_bytes())
+    options = options_for("triplets", root, results=tmp_path / "results")
+    first = run_benchmark(options)
+    again = run_benchmark(replace(options, network=replace(options.network, model=str(copy))))
+    assert again.results == first.results
+    assert (first.settings["model"], again.settings["model"]) == ("small", str(copy))
+    shutil.copyfile(weights_path("base"), copy)
+    with pytest.raises(InvalidInputError, match="holds results with weights_sha256"):
+        run_benchmark(replace(options, network=replace(options.network, model=str(copy))))
+
+
+def test_settings_tell_what_really_ran(make_tree):
+    report = run_benchmark(options_for("triplets", make_tree("triplets"), limit=1))
+    ran = {"device": "cpu", "engine": "numba", "precision": "float32", "compile": False, "limit": 1}
+    assert {name: report.settings[name] for name in ran} == ran
+
+
 def test_a_folder_of_other_json_is_not_taken_for_results(make_tree, tmp_path):
     kept = tmp_path / "results"
     kept.mkdir()
@@ -287,6 +307,12 @@ def test_the_table_has_the_difference_to_the_paper(make_tree):
     assert labels == [OURS, "paper, base", "paper, large", "paper, xlarge", "difference to it"]
     assert psnrs[1:4] == ["35.41", "35.43", "35.47"]
     assert float(psnrs[4]) == pytest.approx(report.means()[0].scores["psnr"] - 35.41, abs=0.006)
+
+
+def test_a_part_of_a_data_set_is_not_compared_with_the_paper(make_tree):
+    report = replace(run_benchmark(options_for("ucf101", make_tree("ucf101"), limit=1)), size="base")
+    assert list(tables(report)[0].columns[0].cells) == [OURS, "paper, base", "paper, large", "paper, xlarge"]
+    assert report.as_dict()["is_whole"] is False
 
 
 def test_frames_of_unequal_size_are_told(make_tree):

@@ -115,6 +115,9 @@ def test_several_clips_are_groups_and_sizes_may_be_shrunk(write_video, frames):
     report = run_video_benchmark(options_for(*clips, limit=1, longer_side=64))
     assert {mean.part for mean in report.by_group()} == {"a", "cars"}
     assert all(np.isfinite(r.scores["psnr"]) for r in report.results)
+    ran = {"device": "cpu", "engine": "numba", "precision": "float32", "compile": False, "limit": 1, "longer_side": 64}
+    assert {name: report.settings[name] for name in ran} == ran
+    assert len(report.settings["weights_sha256"]) == 64
 
 
 def test_a_plot_has_every_frame_and_breaks_where_frames_were_left_out(write_video, frames, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
-from uprnet import __version__
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.layouts import BENCHMARKS, Benchmark, Protocol, choose, find_items
-from uprnet.evaluation.loop import METRICS, OURS, FrameResult, evaluate, network_methods
+from uprnet.evaluation.loop import METRICS, OURS, FrameResult, evaluate, network_facts, network_methods
 from uprnet.evaluation.metrics import metric_device
 from uprnet.evaluation.perceptual import lpips_metric
 from uprnet.evaluation.processes import joined
@@ -28,7 +25,6 @@ from uprnet.files import check_folder
 from uprnet.interpolate import Interpolator
 from uprnet.media.images import encode_image
 from uprnet.media.output import complete_folder
-from uprnet.network.weights import weights_path
 from uprnet.options import NetworkOptions
 from uprnet.show import Picture, as_picture, sheet
 
@@ -96,21 +92,24 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
     benchmark, subset, factor, protocol = _chosen(options)
     if options.num_workers < 0:
         raise InvalidInputError(f"num_workers must be at least 0, got {options.num_workers}")
-    items = _limited(find_items(benchmark, options.data_root, subset, factor), options.limit)
-    settings = _settings(options, subset, factor, protocol)
+    listed = find_items(benchmark, options.data_root, subset, factor)
+    items = _limited(listed, options.limit)
     with joined() as processes:
         network = replace(options.network, device=processes.device(options.network.device))
         interpolator = _interpolator(network, protocol)
+        facts = _facts(options, subset, factor, protocol) | network_facts(options.network, interpolator)
         folder = None
         if options.results:
             with processes.main_first():
-                folder = ResultsFolder(options.results, settings)
+                folder = ResultsFolder(options.results, facts)
         mine = _measure(processes.share(items), options, protocol, interpolator, folder, progress)
         found = {name: results for part in processes.gather(mine) for name, results in part.items()}
     size = interpolator.model.config.size
     title = " ".join(part for part in (benchmark.title, subset, f"x{factor}", options.network.model) if part)
+    settings = facts | {"model": options.network.model, "limit": options.limit}
     in_order = tuple(result for item in items for result in found[item.name])
-    return Report(title, settings, in_order, published_scores(benchmark.name, subset, factor), size)
+    published = published_scores(benchmark.name, subset, factor)
+    return Report(title, settings, in_order, published, size, is_whole=len(items) == len(listed))
 
 
 def _measure(
@@ -230,11 +229,9 @@ def _interpolator(network: NetworkOptions, protocol: Protocol) -> Interpolator:
     )
 
 
-def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Protocol) -> dict[str, Any]:
-    """All that the numbers depend on; how fast they come (batches, threads, limit) is not part of it."""
-    weights = weights_path(options.network.model)
+def _facts(options: BenchmarkOptions, subset: str, factor: int, protocol: Protocol) -> dict[str, Any]:
+    """What the numbers of an item depend on; how fast they come, and of how many items, is not part of it."""
     return {
-        "uprnet": __version__,
         "benchmark": options.name,
         "data_root": str(options.data_root.resolve()),
         "subset": subset,
@@ -242,11 +239,6 @@ def _settings(options: BenchmarkOptions, subset: str, factor: int, protocol: Pro
         "num_levels": protocol.num_levels,
         "skip_finest": protocol.skip_finest,
         "shrink": protocol.shrink,
-        "model": str(options.network.model),
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "tta": options.tta,
         "lpips": options.lpips,
-        "engine": options.network.engine,
-        "precision": options.network.precision,
-        "torch": torch.__version__,
     }

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from uprnet import __version__
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.metrics import interpolation_error, metric_device, psnr, psnr_rounded, ssim
 from uprnet.evaluation.samples import Sample, as_tensor
 from uprnet.interpolate import Interpolator
+from uprnet.network.precision import choose_dtype
+from uprnet.network.weights import weights_path
+from uprnet.options import NetworkOptions
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 """Predictions and truth ``(B, 3, H, W)`` RGB in [0, 1] to one number per image, ``(B,)``."""
@@ -94,6 +100,19 @@ def network_methods(interpolator: Interpolator, with_flips: bool = False) -> dic
     if with_flips:
         methods[OURS_FLIPPED] = flipped
     return methods
+
+
+def network_facts(network: NetworkOptions, interpolator: Interpolator) -> dict[str, Any]:
+    """Return what the frames of ``interpolator``, made as ``network`` says, depend on."""
+    return {
+        "uprnet": __version__,
+        "torch": torch.__version__,
+        "weights_sha256": hashlib.sha256(weights_path(network.model).read_bytes()).hexdigest(),
+        "device": interpolator.device.type,
+        "engine": interpolator.engine,
+        "precision": str(choose_dtype(network.precision, interpolator.device)).removeprefix("torch."),
+        "compile": network.compile,
+    }
 
 
 def _batches(samples: Iterable[Sample], batch_size: int) -> Iterator[list[Sample]]:

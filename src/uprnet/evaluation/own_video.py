@@ -12,10 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from uprnet import __version__
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.baselines import FILTER_BLOCK, Minterpolate, blend, dis_flow, has_minterpolate, repeat
-from uprnet.evaluation.loop import FrameResult, evaluate, network_methods
+from uprnet.evaluation.loop import FrameResult, evaluate, network_facts, network_methods
 from uprnet.evaluation.progress import BenchmarkProgress, Counter
 from uprnet.evaluation.report import Report
 from uprnet.evaluation.samples import Sample
@@ -95,12 +94,12 @@ def run_video_benchmark(
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the clips are too short"
         raise InvalidInputError(f"no pair of frames is left to measure at factor {options.factor}: {reasons}")
     settings = {
-        "uprnet": __version__,
         "clips": [str(clip) for clip in options.clips],
         "factor": options.factor,
         "model": options.network.model,
         "limit": options.limit,
         "longer_side": options.longer_side,
+        **network_facts(options.network, interpolator),
     }
     title = f"own video x{options.factor} {options.network.model}"
     return Report(title, settings, tuple(found), size=interpolator.model.config.size, left_out=dict(left_out))

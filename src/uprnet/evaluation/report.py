@@ -59,11 +59,12 @@ class Report:
 
     Attributes:
         title: What was measured.
-        settings: All that the numbers depend on.
+        settings: All that the numbers depend on, and what the user called it.
         results: One entry for each frame and method.
         published: PSNR and SSIM of the paper, by size of network; empty where it has none.
         size: Size of the network that ran, ``base`` or another.
         left_out: What was not measured, and how often.
+        is_whole: Whether all items were measured, so that the means can be compared with the paper's.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Report:
     published: dict[str, tuple[float, float]] = field(default_factory=dict)
     size: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
+    is_whole: bool = True
 
     def means(self) -> list[Mean]:
         """Mean of each method over all frames."""
@@ -103,6 +105,7 @@ class Report:
             "title": self.title,
             "settings": self.settings,
             "size": self.size,
+            "is_whole": self.is_whole,
             **{name: [_as_json(mean) for mean in means] for name, means in tables.items()},
             "published": published,
             "left_out": self.left_out,
@@ -137,7 +140,7 @@ def tables(report: Report) -> list[Table]:
     for size, (psnr, ssim) in report.published.items():
         printed = {"psnr": f"{psnr:.2f}", "ssim": f"{ssim:.4f}"}
         overall.add_row(f"paper, {size}", "", *(printed.get(metric, "") for metric in metrics))
-    if report.size in report.published:
+    if report.is_whole and report.size in report.published:
         psnr, ssim = report.published[report.size]
         printed = {
             "psnr": f"{means[0].scores['psnr'] - psnr:+.2f}",
