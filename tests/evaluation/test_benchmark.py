@@ -18,6 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
 from uprnet.evaluation.benchmark import BenchmarkOptions, run_benchmark, save_worst
 from uprnet.evaluation.commands import data_set
+from uprnet.evaluation.layouts import BENCHMARKS
 from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.report import Report, ResultsFolder, short_name, tables
 from uprnet.media.images import read_image, write_image
@@ -301,14 +302,28 @@ def test_an_exact_frame_is_counted_and_left_out_of_the_mean():
     assert found["results"][1]["scores"]["psnr"] is None
 
 
-def test_the_table_has_the_difference_to_the_paper(make_tree):
+@pytest.fixture
+def two_items_are_all(monkeypatch):
+    monkeypatch.setitem(BENCHMARKS, "ucf101", replace(BENCHMARKS["ucf101"], count=2))
+
+
+@pytest.mark.usefixtures("two_items_are_all")
+def test_the_table_has_the_difference_to_the_paper(make_tree, caplog):
     report = replace(run_benchmark(options_for("ucf101", make_tree("ucf101"))), size="base")
+    assert caplog.messages == []
     labels, psnrs = (list(column.cells) for column in (tables(report)[0].columns[0], tables(report)[0].columns[2]))
     assert labels == [OURS, "paper, base", "paper, large", "paper, xlarge", "difference to it"]
     assert psnrs[1:4] == ["35.41", "35.43", "35.47"]
     assert float(psnrs[4]) == pytest.approx(report.means()[0].scores["psnr"] - 35.41, abs=0.006)
 
 
+def test_an_incomplete_data_set_is_told_and_not_compared_with_the_paper(make_tree, caplog):
+    report = replace(run_benchmark(options_for("ucf101", make_tree("ucf101"))), size="base")
+    assert list(tables(report)[0].columns[0].cells) == [OURS, "paper, base", "paper, large", "paper, xlarge"]
+    assert caplog.messages == ["2 of 379 items; not comparable with the paper"]
+
+
+@pytest.mark.usefixtures("two_items_are_all")
 def test_a_part_of_a_data_set_is_not_compared_with_the_paper(make_tree):
     report = replace(run_benchmark(options_for("ucf101", make_tree("ucf101"), limit=1)), size="base")
     assert list(tables(report)[0].columns[0].cells) == [OURS, "paper, base", "paper, large", "paper, xlarge"]

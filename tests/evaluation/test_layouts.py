@@ -110,6 +110,13 @@ def test_a_scene_with_too_few_frames_is_told(make_tree):
         find_items(BENCHMARKS["x4k1000fps"], root)
 
 
+def test_an_item_that_is_listed_twice_is_told(make_tree):
+    root = make_tree("vimeo90k")
+    (root / "tri_testlist.txt").write_text("00001/0001\n00001/0000\n00001/0001\n")
+    with pytest.raises(MediaError, match="lists 00001/0001 2 times"):
+        find_items(BENCHMARKS["vimeo90k"], root)
+
+
 def test_a_line_without_three_paths_is_told(make_tree):
     root = make_tree("snu-film")
     (root / "eval_modes" / "test-easy.txt").write_text("a.png b.png\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from uprnet.media.images import encode_image
 from uprnet.media.output import complete_folder
 from uprnet.options import NetworkOptions
 from uprnet.show import Picture, as_picture, sheet
+
+logger = logging.getLogger(__name__)
 
 ERROR_GAIN = 4.0
 """By how much errors are enlarged on the sheets of worst cases, so that a quarter of full scale is brightest."""
@@ -94,9 +97,12 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
         raise InvalidInputError(f"num_workers must be at least 0, got {options.num_workers}")
     listed = find_items(benchmark, options.data_root, subset, factor)
     items = _limited(listed, options.limit)
+    count = benchmark.count or len(listed)
     with joined() as processes:
         network = replace(options.network, device=processes.device(options.network.device))
         interpolator = _interpolator(network, protocol)
+        if len(listed) != count and processes.is_main:
+            logger.warning("%d of %d items; not comparable with the paper", len(listed), count)
         facts = _facts(options, subset, factor, protocol) | network_facts(options.network, interpolator)
         folder = None
         if options.results:
@@ -109,7 +115,7 @@ def run_benchmark(options: BenchmarkOptions, progress: Callable[[BenchmarkProgre
     settings = facts | {"model": options.network.model, "limit": options.limit}
     in_order = tuple(result for item in items for result in found[item.name])
     published = published_scores(benchmark.name, subset, factor)
-    return Report(title, settings, in_order, published, size, is_whole=len(items) == len(listed))
+    return Report(title, settings, in_order, published, size, is_whole=len(items) == count)
 
 
 def _measure(

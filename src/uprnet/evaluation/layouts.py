@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -50,6 +51,7 @@ class Benchmark:
         subsets: The parts that are measured on their own, with their protocols; the first is the default, and one
             without a name is all there is.
         factors: The factors that it can be measured at; the first is the default.
+        count: Items that each subset has in papers; None where there is no such number.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Benchmark:
     find: Callable[[Path, str, int], list[Item]]
     subsets: Mapping[str, Protocol]
     factors: tuple[int, ...] = (2,)
+    count: int | None = None
 
 
 def find_items(benchmark: Benchmark, root: Path, subset: str = "", factor: int | None = None) -> list[Item]:
@@ -72,7 +75,8 @@ def find_items(benchmark: Benchmark, root: Path, subset: str = "", factor: int |
 
     Raises:
         InvalidInputError: If there is no such subset or factor.
-        MediaError: If the folder is empty, holds something else, or lacks files. The message draws the tree.
+        MediaError: If the folder is empty, holds something else, or lacks files, which the message tells with the tree;
+            or if a list names an item twice.
 
     Example:
         >>> items = find_items(BENCHMARKS["ucf101"], Path("ucf101_interp_ours"))  # doctest: +SKIP
@@ -85,6 +89,9 @@ def find_items(benchmark: Benchmark, root: Path, subset: str = "", factor: int |
     items = benchmark.find(root, subset, factor)
     if not items:
         raise MediaError(f"no item of {benchmark.title} {subset} is in {root}; expected:\n{benchmark.tree}")
+    name, times = Counter(item.name for item in items).most_common(1)[0]
+    if times > 1:
+        raise MediaError(f"{root} lists {name} {times} times; each item is measured once, so remove the other lines")
     paths = [path for item in items for path in (*item.inputs, *item.targets)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
@@ -258,6 +265,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             lambda root: (root / "tri_testlist.txt").is_file(),
             _vimeo90k,
             {"": Protocol(num_levels=3, skip_finest=0)},
+            count=3782,
         ),
         Benchmark(
             "septuplet",
@@ -268,6 +276,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             _septuplets,
             {"": Protocol(num_levels=3, skip_finest=0)},
             factors=(6,),
+            count=7824,
         ),
         Benchmark(
             "ucf101",
@@ -276,6 +285,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             lambda root: any(_any_folder(root, f"frame_{name}.png") for name in ("00", "01_gt", "02")),
             _ucf101,
             {"": Protocol(num_levels=3, skip_finest=0)},
+            count=379,
         ),
         Benchmark(
             "snu-film",
@@ -287,6 +297,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             _snu_film,
             dict.fromkeys(("easy", "medium", "hard", "extreme"), Protocol(num_levels=5, skip_finest=0)),
             factors=(2, 4, 8),
+            count=310,
         ),
         Benchmark(
             "x4k1000fps",
@@ -296,6 +307,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             _x4k1000fps,
             {"4k": Protocol(num_levels=7, skip_finest=2), "2k": Protocol(shrink=2)},
             factors=(8, 4, 2),
+            count=15,
         ),
     )
 }
