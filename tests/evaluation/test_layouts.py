@@ -139,8 +139,9 @@ def test_unknown_subsets_and_factors_are_refused(make_tree):
         find_items(BENCHMARKS["snu-film"], root, "huge")
     with pytest.raises(InvalidInputError, match="must be left out, got easy"):
         find_items(BENCHMARKS["ucf101"], root, "easy")
-    with pytest.raises(InvalidInputError, match="one of 2, 4, 8, got 3"):
-        find_items(BENCHMARKS["snu-film"], root, "hard", 3)
+    for factor in (3, 0):
+        with pytest.raises(InvalidInputError, match=f"one of 2, 4, 8, got {factor}"):
+            find_items(BENCHMARKS["snu-film"], root, "hard", factor)
     shutil.rmtree(root)
     with pytest.raises(MediaError, match="there is no folder"):
         find_items(BENCHMARKS["snu-film"], root)

@@ -109,7 +109,7 @@ def choose(benchmark: Benchmark, subset: str = "", factor: int | None = None) ->
         InvalidInputError: If there is no such subset or factor.
     """
     subset = subset or next(iter(benchmark.subsets))
-    factor = factor or benchmark.factors[0]
+    factor = benchmark.factors[0] if factor is None else factor
     if subset not in benchmark.subsets:
         known = f"one of {', '.join(benchmark.subsets)}" if "" not in benchmark.subsets else "left out"
         raise InvalidInputError(f"the subset of {benchmark.name} must be {known}, got {subset}")
