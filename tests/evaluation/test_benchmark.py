@@ -347,6 +347,14 @@ def test_a_corrupt_png_is_told_by_its_name(workers, make_tree):
         run_benchmark(options_for("vimeo90k", root, num_workers=workers))
 
 
+def test_frames_of_floats_are_told(make_tree):
+    root = make_tree("snu-film")
+    write_image(root / "frame.exr", np.zeros((64, 96, 3), np.float32))
+    (root / "eval_modes" / "test-easy.txt").write_text("frame.exr frame.exr frame.exr\n")
+    with pytest.raises(MediaError, match=r"frame\.exr has float32 samples; a benchmark needs images of 8 or 16 bits"):
+        run_benchmark(options_for("snu-film", root))
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -74,7 +74,7 @@ def read_item(item: Item, shrink: int = 1) -> Sample:
         shrink: How many times smaller the images are made, by averaging areas.
 
     Raises:
-        MediaError: If an image is missing or damaged.
+        MediaError: If an image is missing, damaged, or of floats.
         InvalidInputError: If the images differ in size.
     """
     img0, img1, *targets = (_read(path, shrink) for path in (*item.inputs, *item.targets))
@@ -120,6 +120,8 @@ def as_tensor(image: Image, device: torch.device | str = "cpu") -> Tensor:
 
 def _read(path: Path, shrink: int) -> Image:
     image = read_image(path).pixels[..., :3]
+    if image.dtype not in (np.uint8, np.uint16):
+        raise MediaError(f"{path} has {image.dtype} samples; a benchmark needs images of 8 or 16 bits")
     height, width = image.shape[0] // shrink, image.shape[1] // shrink
     if shrink == 1:
         return image
