@@ -117,6 +117,13 @@ def test_an_item_that_is_listed_twice_is_told(make_tree):
         find_items(BENCHMARKS["vimeo90k"], root)
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(make_tree):
+    root = make_tree("vimeo90k")
+    names = [item.name for item in find_items(BENCHMARKS["vimeo90k"], root)]
+    (root / "tri_testlist.txt").write_text("\r\n".join(names), encoding="utf-8-sig")
+    assert [item.name for item in find_items(BENCHMARKS["vimeo90k"], root)] == names
+
+
 def test_a_line_without_three_paths_is_told(make_tree):
     root = make_tree("snu-film")
     (root / "eval_modes" / "test-easy.txt").write_text("a.png b.png\n")
@@ -129,7 +136,7 @@ def test_a_list_that_is_empty_or_missing_is_told(make_tree):
     (root / "eval_modes" / "test-easy.txt").write_text("\n")
     with pytest.raises(MediaError, match="no item of SNU-FILM easy"):
         find_items(BENCHMARKS["snu-film"], root)
-    with pytest.raises(MediaError, match=r"cannot read the list .*test-extreme\.txt"):
+    with pytest.raises(MediaError, match=r"cannot read the list \S*test-extreme\.txt: No such file or directory$"):
         find_items(BENCHMARKS["snu-film"], root, "extreme")
 
 

@@ -141,9 +141,10 @@ def _folders(root: Path) -> list[Path]:
 
 def _read_list(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"cannot read the list {path}: {error}") from error
+        raise MediaError(f"cannot read the list {path}: {getattr(error, 'strerror', error)}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _triplets(root: Path, _subset: str, _factor: int) -> list[Item]:
