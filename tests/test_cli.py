@@ -144,6 +144,8 @@ def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):
     said(capsys)
     assert main(["runtime", "--size", "48", "--model", "small"]) == 1
     assert "--size must be height x width, such as 480x640, got '48'" in said(capsys)[1]
+    assert main(["runtime", "--times", "1,2\N{SUPERSCRIPT TWO}"]) == 1
+    assert "--times must be numbers with commas, such as 1,7, got '1,2" in said(capsys)[1]
 
 
 @pytest.mark.usefixtures("here")

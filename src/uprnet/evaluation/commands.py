@@ -188,7 +188,7 @@ _save_worst = save_worst  # the option of that name hides it in `data_set`
 
 def _numbers(text: str, separator: str, expected: str, count: int | None = None) -> tuple[int, ...]:
     parts = text.split(separator)
-    if not all(part.isdigit() for part in parts) or count not in (None, len(parts)):
+    if not all(part.isdecimal() for part in parts) or count not in (None, len(parts)):
         raise InvalidInputError(f"{expected}, got {text!r}")
     return tuple(map(int, parts))
 

@@ -209,7 +209,7 @@ def _snu_film_path(root: Path, text: str) -> Path:
 
 def _frames_between(first: Path, last: Path, factor: int) -> tuple[Path, ...]:
     """Return the frames at k / factor between two that are named by their numbers."""
-    if not (first.stem.isdigit() and last.stem.isdigit()):
+    if not (first.stem.isdecimal() and last.stem.isdecimal()):
         raise MediaError(f"frames must be named by their numbers for factor {factor}, got {first.name} and {last.name}")
     step, rest = divmod(int(last.stem) - int(first.stem), factor)
     if rest or step < 1:
