@@ -52,6 +52,23 @@ def test_what_torchrun_says_is_read(monkeypatch):
         Processes.from_environment()
 
 
+@pytest.mark.parametrize(
+    ("rank", "count", "text"),
+    [
+        (0, 2, r"RANK is 0 of 2, but there is nobody to join .*MASTER_ADDR.*; use torchrun"),
+        (1, 1, "RANK must be from 0 to WORLD_SIZE - 1, got 1 of 1"),
+        (-1, 2, "RANK must be from 0 to WORLD_SIZE - 1, got -1 of 2"),
+    ],
+)
+def test_what_another_launcher_left_behind_is_told(rank, count, text, monkeypatch):
+    for name, value in {"RANK": rank, "WORLD_SIZE": count}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidInputError, match=text), joined():
+        pass
+
+
 @pytest.mark.slow
 def test_torchrun_counts_each_item_once(make_tree, tmp_path):
     root, program = make_tree("septuplet"), tmp_path / "program.py"

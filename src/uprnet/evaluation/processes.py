@@ -35,9 +35,14 @@ class Processes:
         """Read what torchrun says; one process alone where it was not used."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         try:
-            return cls(*(int(os.environ.get(name, default)) for name, default in zip(names, "010", strict=True)))
+            found = cls(*(int(os.environ.get(name, default)) for name, default in zip(names, "010", strict=True)))
         except ValueError as error:
             raise InvalidInputError(f"RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers: {error}") from None
+        if not 0 <= found.rank < found.count:
+            raise InvalidInputError(
+                f"RANK must be from 0 to WORLD_SIZE - 1, got {found.rank} of {found.count}; use torchrun, or unset them"
+            )
+        return found
 
     @property
     def is_main(self) -> bool:
@@ -78,12 +83,23 @@ class Processes:
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun started, by the gloo backend: only results are exchanged, no tensors."""
+    """Join the processes that torchrun started, by the gloo backend: only results are exchanged, no tensors.
+
+    Raises:
+        InvalidInputError: If there is nobody to join.
+    """
     processes = Processes.from_environment()
     if processes.count == 1:
         yield processes
         return
-    torch.distributed.init_process_group("gloo")
+    try:
+        torch.distributed.init_process_group("gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"RANK is {processes.rank} of {processes.count}, but there is nobody to join ({reason}); use torchrun, "
+            "or unset RANK and WORLD_SIZE"
+        ) from error
     try:
         yield processes
     finally:
