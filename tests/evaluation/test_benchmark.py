@@ -170,6 +170,20 @@ def test_a_stopped_benchmark_goes_on_where_it_was(make_tree, tmp_path):
     assert report.results == run_benchmark(replace(options, results=None)).results
 
 
+def test_an_interrupted_benchmark_says_what_is_kept(make_tree, tmp_path):
+    class TerminatedError(KeyboardInterrupt):
+        pass
+
+    def stop(_):
+        raise TerminatedError
+
+    options = options_for("triplets", make_tree("triplets"), results=tmp_path / "kept")
+    with pytest.raises(TerminatedError, match=r"1 of 2 items are kept in .*kept; run the same command to go on"):
+        run_benchmark(options, stop)
+    with pytest.raises(TerminatedError, match=r"^$"):
+        run_benchmark(replace(options, results=None), stop)
+
+
 def test_kept_results_of_other_settings_are_refused(make_tree, tmp_path):
     root, kept = make_tree("triplets"), tmp_path / "results"
     run_benchmark(options_for("triplets", root, results=kept, limit=1))

@@ -139,11 +139,17 @@ def _measure(
         metrics["lpips"] = lpips_metric(metric_device(interpolator.device))
     device, size = interpolator.device, options.batch_size
     measured = evaluate(samples, methods, device=device, batch_size=size, metrics=metrics)
-    for item, results in zip(left, measured, strict=True):
-        if folder:
-            folder.write(item.name, results)
-        found[item.name] = results
-        counter.count(results)
+    try:
+        for item, results in zip(left, measured, strict=True):
+            if folder:
+                folder.write(item.name, results)
+            found[item.name] = results
+            counter.count(results)
+    except KeyboardInterrupt as error:
+        if not folder:
+            raise
+        kept = f"{len(found)} of {len(items)} items are kept in {folder.folder}"
+        raise type(error)(f"interrupted; {kept}; run the same command to go on") from None
     return found
 
 
