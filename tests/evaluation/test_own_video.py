@@ -1,7 +1,9 @@
 """The benchmark on videos: which pairs are measured, and what numbers come out."""
 
+import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from uprnet import Interpolator
-from uprnet.errors import InvalidInputError, MediaError, OutputExistsError
+from uprnet.errors import InvalidInputError, MediaError, MissingDependencyError, OutputExistsError
 from uprnet.evaluation.baselines import has_minterpolate
+from uprnet.evaluation.commands import video
 from uprnet.evaluation.loop import FrameResult
 from uprnet.evaluation.own_video import CUTS, ENDS, STILL, VideoBenchmarkOptions, run_video_benchmark
 from uprnet.evaluation.plot import curve, plot_over_time
@@ -132,6 +135,19 @@ def test_a_plot_has_every_frame_and_breaks_where_frames_were_left_out(write_vide
     assert read_image(tmp_path / "a.png").pixels.shape[:2] == (450, 1100)
     with pytest.raises(OutputExistsError):
         plot_over_time(report, "a", tmp_path / "a.png")
+
+
+def test_outputs_are_checked_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr("uprnet.evaluation.commands.run_video_benchmark", None)  # it is not to be called
+    with pytest.raises(InvalidInputError, match=r"a file of its own, got \S*a\.txt twice"):
+        video([CARS], json=tmp_path / "a.txt", csv=tmp_path / "a.txt")
+    monkeypatch.setitem(sys.modules, "matplotlib", SimpleNamespace())
+    (tmp_path / "cars.png").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"cars\.png already exists"):
+        video([CARS], plots=tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'uprnet\[eval\]'"):
+        video([CARS], plots=tmp_path)
 
 
 def test_a_curve_is_whole_where_times_are_uneven():

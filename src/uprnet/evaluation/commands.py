@@ -15,7 +15,7 @@ from uprnet.console import Compute, Network, Overwrite, stderr, stdout
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.benchmark import BenchmarkOptions, check_worst, run_benchmark, save_worst
 from uprnet.evaluation.own_video import VideoBenchmarkOptions, run_video_benchmark
-from uprnet.evaluation.plot import plot_over_time
+from uprnet.evaluation.plot import check_matplotlib, plot_over_time
 from uprnet.evaluation.processes import Processes
 from uprnet.evaluation.progress import BenchmarkProgress
 from uprnet.evaluation.report import Report, tables
@@ -64,9 +64,7 @@ def data_set(
         save_worst: How many sheets of the worst frames to write, and a new folder for them.
         overwrite: Replace files that are there, and the sheets of an earlier run.
     """
-    for path in (json, csv):
-        if path is not None:
-            check_output(path, overwrite=overwrite)
+    _check_outputs(json, csv, overwrite=overwrite)
     if save_worst is not None:
         check_worst(*save_worst, overwrite=overwrite)
     options = BenchmarkOptions(
@@ -120,11 +118,13 @@ def video(
         csv: Also write one line a frame to this file.
         overwrite: Replace files that are there.
     """
-    for path in (json, csv):
-        if path is not None:
-            check_output(path, overwrite=overwrite)
-    if plots is not None and not plots.is_dir():
-        raise InvalidInputError(f"--plots must be a folder that is there, got {plots}; make it first")
+    drawn = []
+    if plots is not None:
+        if not plots.is_dir():
+            raise InvalidInputError(f"--plots must be a folder that is there, got {plots}; make it first")
+        check_matplotlib()
+        drawn = [plots / f"{clip.stem}.png" for clip in clips]
+    _check_outputs(json, csv, *drawn, overwrite=overwrite)
     options = VideoBenchmarkOptions(tuple(clips), factor, network, limit=limit, longer_side=longer_side)
     with _progress_bar() as progress:
         report = run_video_benchmark(options, progress)
@@ -175,8 +175,7 @@ def runtime(
         warmup=warmup,
         **asdict(compute),
     )
-    if json is not None:
-        check_output(json, overwrite=overwrite)
+    _check_outputs(json, overwrite=overwrite)
     report = measure_runtime(options, lambda name: stderr.print(f"timing {name}"))
     stdout.print(report.table())
     if json is not None:
@@ -191,6 +190,17 @@ def _numbers(text: str, separator: str, expected: str, count: int | None = None)
     if not all(part.isdecimal() for part in parts) or count not in (None, len(parts)):
         raise InvalidInputError(f"{expected}, got {text!r}")
     return tuple(map(int, parts))
+
+
+def _check_outputs(*paths: Path | None, overwrite: bool) -> None:
+    """Check, before anything is measured, that each of the files can be written."""
+    seen = set()
+    for path in paths:
+        if path is not None:
+            check_output(path, overwrite=overwrite)
+            if path.resolve() in seen:
+                raise InvalidInputError(f"each output must be a file of its own, got {path} twice")
+            seen.add(path.resolve())
 
 
 def _show(report: Report, json: Path | None, csv: Path | None, overwrite: bool) -> None:

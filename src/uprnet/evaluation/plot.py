@@ -10,6 +10,20 @@ from uprnet.evaluation.report import Report
 from uprnet.files import write_whole
 
 
+def check_matplotlib() -> None:
+    """Check, before work starts, that plots can be drawn.
+
+    Raises:
+        MissingDependencyError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "plots are drawn by matplotlib, which is not installed; run: pip install 'uprnet[eval]'"
+        ) from error
+
+
 def plot_over_time(report: Report, clip: str, path: Path, *, overwrite: bool = False) -> None:
     """Draw the PSNR of every frame of a clip, one curve for each method, to a PNG file.
 
@@ -25,13 +39,10 @@ def plot_over_time(report: Report, clip: str, path: Path, *, overwrite: bool = F
         MissingDependencyError: If matplotlib is not installed.
         OutputExistsError: If the file exists and ``overwrite`` is false.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "plots are drawn by matplotlib, which is not installed; run: pip install 'uprnet[eval]'"
-        ) from error
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
