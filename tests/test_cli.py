@@ -17,7 +17,7 @@ from uprnet.cli import main
 from uprnet.media.images import read_image, write_image
 from uprnet.media.video import VideoReader
 from uprnet.network.config import ModelConfig
-from uprnet.network.weights import load_model, save_model
+from uprnet.network.weights import load_model, save_model, weights_path
 
 
 @pytest.fixture
@@ -154,6 +154,19 @@ def test_names_in_brackets_are_names(capsys: pytest.CaptureFixture[str]):
     assert "[uncut].mkv" in said(capsys)[1]
     assert main(["runtime", "--model", "[mine].safetensors"]) == 1
     assert "no weights file [mine].safetensors" in said(capsys)[1]
+
+
+def test_names_are_whole_in_tables(here: Path, capsys: pytest.CaptureFixture[str]):
+    names = ["[uncut]one", "a-clip-with-a-name-that-is-longer-than-the-lines-of-most-terminals-are"]
+    for clip in names:
+        (here / "set" / f"{clip}_1").mkdir(parents=True)
+        for index, name in enumerate(("a", "a", "b"), 1):
+            (here / "set" / f"{clip}_1" / f"im{index}.png").write_bytes((here / f"{name}.png").read_bytes())
+    (here / "[mine].safetensors").write_bytes(weights_path("small").read_bytes())
+    assert main(["benchmark", "triplets", "set", "--model", "[mine].safetensors", "--device", "cpu"]) == 0
+    shown = said(capsys)[0]
+    assert all(name in shown for name in [*names, "[mine].safetensors"])
+    assert "…" not in shown
 
 
 def test_image_show(here: Path):

@@ -20,6 +20,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from uprnet.errors import InvalidInputError
@@ -37,6 +38,9 @@ Network = Annotated[NetworkOptions, Parameter(name="*", group="Network")]
 
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+WIDEST = 10_000
+"""Characters that a line of a table has at most where no terminal cuts it."""
 
 
 class Pace:
@@ -128,6 +132,13 @@ class JsonLines:
     def write(self, **values: Any) -> None:
         """Write one object."""
         os.write(self._descriptor, (json.dumps(values) + "\n").encode())
+
+
+def show_table(table: Table) -> None:
+    """Print a table on stdout, in a file or a pipe as wide as it is."""
+    if not stdout.is_terminal:
+        table.width = stdout.measure(table, options=stdout.options.update(width=WIDEST)).maximum
+    stdout.print(table)
 
 
 def complain(message: str, advice: str = "") -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from uprnet.console import Compute, Network, Overwrite, stderr, stdout
+from uprnet.console import Compute, Network, Overwrite, show_table, stderr, stdout
 from uprnet.errors import InvalidInputError
 from uprnet.evaluation.benchmark import BenchmarkOptions, check_worst, run_benchmark, save_worst
 from uprnet.evaluation.own_video import VideoBenchmarkOptions, run_video_benchmark
@@ -177,7 +177,7 @@ def runtime(
     )
     _check_outputs(json, overwrite=overwrite)
     report = measure_runtime(options, lambda name: stderr.print(f"timing {name}"))
-    stdout.print(report.table())
+    show_table(report.table())
     if json is not None:
         report.write_json(json, overwrite=overwrite)
 
@@ -205,7 +205,7 @@ def _check_outputs(*paths: Path | None, overwrite: bool) -> None:
 
 def _show(report: Report, json: Path | None, csv: Path | None, overwrite: bool) -> None:
     for table in tables(report):
-        stdout.print(table)
+        show_table(table)
     if json is not None:
         report.write_json(json, overwrite=overwrite)
     if csv is not None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from uprnet.errors import InvalidInputError, MediaError
 from uprnet.evaluation.loop import FrameResult
@@ -131,9 +133,10 @@ def tables(report: Report) -> list[Table]:
     """Return the tables that a terminal shows: means beside published numbers, then groups and times if several."""
     metrics = list(report.results[0].scores)
     exact = any(any(mean.exact.values()) for mean in report.means())
-    overall = Table(title=report.title, caption=EXACT if exact else None)
-    for name in ("", "frames", *metrics, "worst psnr"):
-        overall.add_column(name.replace("_", " "), justify="right" if name else "left")
+    overall = Table(title=escape(report.title), caption=EXACT if exact else None)
+    overall.add_column("", overflow="fold")
+    for name in ("frames", *metrics, "worst psnr"):
+        overall.add_column(name.replace("_", " "), justify="right")
     means = report.means()
     for mean in means:
         overall.add_row(mean.method, str(mean.frames), *_cells(mean, metrics))
@@ -152,10 +155,12 @@ def tables(report: Report) -> list[Table]:
         # Parts of one item each, or times that jitter from pair to pair, are for the files and not for a terminal.
         if 1 < len({mean.part for mean in parts}) < max(len({r.item for r in report.results}), SHORT_TABLE):
             table = Table(title=f"by {name}")
-            for column in (name, "method", "frames", *metrics, "worst psnr"):
-                table.add_column(column.replace("_", " "), justify="left" if column in (name, "method") else "right")
+            for column in (name, "method"):
+                table.add_column(column, overflow="fold")
+            for column in ("frames", *metrics, "worst psnr"):
+                table.add_column(column.replace("_", " "), justify="right")
             for mean in parts:
-                table.add_row(mean.part, mean.method, str(mean.frames), *_cells(mean, metrics))
+                table.add_row(Text(mean.part), mean.method, str(mean.frames), *_cells(mean, metrics))
             shown.append(table)
     return shown
 

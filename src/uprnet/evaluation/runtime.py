@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -144,7 +145,7 @@ class RuntimeReport:
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         title = f"{self.options.width}x{self.options.height}, {self.options.precision}, seconds; {where}"
         table = Table(title=title, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        table.add_column("model", no_wrap=True)
+        table.add_column("model", overflow="fold")
         table.add_column("features", no_wrap=True)
         for name in ("frames", "median", "from", "to", "fps", "conv.", "MiB"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -158,7 +159,7 @@ class RuntimeReport:
             memory = "" if runtime.peak_memory is None else f"{runtime.peak_memory / 2**20:.0f}"
             for place, timing in enumerate(runtime.timings):
                 table.add_row(
-                    heads[place] if place < len(heads) else "",
+                    Text(heads[place] if place < len(heads) else ""),
                     "reused" if timing.reuses_features else "new",
                     str(timing.frames),
                     *(f"{value:.3f}" for value in (timing.median, timing.fastest, timing.slowest)),
