@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 
 from uprnet.errors import InvalidInputError
@@ -27,6 +28,20 @@ def test_ssim_does_not_depend_on_the_strips(golden_metrics, monkeypatch):
     x, y, values = golden_metrics
     monkeypatch.setattr("uprnet.evaluation.metrics.SSIM_STRIP", 7)
     assert ssim(x, y).tolist() == pytest.approx(values["ssim"], abs=1e-5)
+
+
+def test_ssim_keeps_all_digits_on_cuda(monkeypatch):
+    allowed, convolve = [], F.conv2d
+
+    def conv2d(*arguments):
+        allowed.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+        return convolve(*arguments)
+
+    monkeypatch.setattr(F, "conv2d", conv2d)
+    before = torch.backends.cudnn.allow_tf32
+    ssim(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16))
+    assert set(allowed) == {(True, False)}
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_ssim_against_a_three_dimensional_filter():

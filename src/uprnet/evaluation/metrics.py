@@ -184,8 +184,10 @@ def _volume_blur(volume: Tensor) -> Tensor:
     mixed = torch.einsum("kc,nchw->nkhw", mix.to(volume), volume)
     taps = window.to(volume)
     planes = mixed.reshape(count * channels, 1, padded_height, width)
-    planes = F.conv2d(planes, taps.view(1, 1, -1, 1))
-    planes = F.conv2d(F.pad(planes, (halo, halo, 0, 0), mode="replicate"), taps.view(1, 1, 1, -1))
+    # By default CUDA rounds what it convolves to the ten bits of TF32, which moves SSIM by up to 0.008.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        planes = F.conv2d(planes, taps.view(1, 1, -1, 1))
+        planes = F.conv2d(F.pad(planes, (halo, halo, 0, 0), mode="replicate"), taps.view(1, 1, 1, -1))
     blurred: Tensor = planes.view(count, channels, padded_height - 2 * halo, width)
     return blurred
 
