@@ -65,6 +65,14 @@ def measure(arguments: argparse.Namespace) -> None:
     print(json.dumps({"plan": text, "peak": after - before, "seconds": min(seconds), "mean": float(frame.mean())}))
 
 
+def reason_of(run: subprocess.CompletedProcess[str]) -> str:
+    """Return why a process failed, in some words: what it said last, or the signal that killed it."""
+    if run.returncode < 0:
+        return f"killed by signal {-run.returncode}"
+    said = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+    return (said.partition(": ")[2] or said)[:60]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,8 +97,7 @@ def main() -> None:
                 command += ["--memory", memory, "--size", str(height), str(width), "--repeats", str(arguments.repeats)]
                 run = subprocess.run(command, check=False, capture_output=True, text=True)
                 if run.returncode:
-                    reason = run.stderr.strip().splitlines()[-1].partition(": ")[2][:60]
-                    table.add_row(model, f"{width}x{height}", memory, reason)
+                    table.add_row(model, f"{width}x{height}", memory, reason_of(run))
                     continue
                 found = json.loads(run.stdout)
                 reference = REFERENCE.get((height, width)) if model == "base" else None
