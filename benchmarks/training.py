@@ -10,18 +10,18 @@ operators' backward passes in the step, and how many samples a second the loader
 
 import argparse
 import copy
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from operators import medians
 from torch.profiler import ProfilerActivity, profile
 
 from uprnet.engines.gradients import use_winograd
+from uprnet.evaluation.runtime import convolutions_of
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.config import ModelConfig
 from uprnet.network.model import UPRNet
@@ -55,7 +55,8 @@ def main() -> None:
     if arguments.engine == "numba":
         use_winograd(model)
     step = training_step(model, batch, arguments.threads)
-    convolutions, whole = median_times((replay, step), arguments.repeats)
+    times = medians({"convolutions": replay, "step": step}, arguments.repeats)
+    convolutions, whole = times["convolutions"], times["step"]
     torch.set_num_threads(1)  # the profiler sees this thread alone
     share = operator_backward_share(training_step(model, batch, 1))
     torch.set_num_threads(arguments.threads)
@@ -88,20 +89,10 @@ def training_step(model: UPRNet, batch: Batch, threads: int) -> Callable[[], obj
 
 
 def convolution_replay(model: UPRNet, batch: Batch) -> Callable[[], object]:
-    """All convolutions of a forward pass by torch, on the inputs that they receive there, and nothing else."""
-    calls: list[tuple[nn.Module, Tensor]] = []
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-    copies = {layer: copy.deepcopy(layer) for layer in layers}
-    hooks = [
-        layer.register_forward_pre_hook(
-            lambda module, inputs: calls.append((copies[module], inputs[0].detach().clone()))
-        )
-        for layer in layers
-    ]
+    """All convolutions of a forward pass by torch, on noise of the sizes that they receive there, and nothing else."""
+    plain = copy.deepcopy(model)  # an engine may take the model over
     with torch.no_grad():
-        model(batch.img0, batch.img1, batch.t)
-    for hook in hooks:
-        hook.remove()
+        calls = convolutions_of(plain, lambda: plain(batch.img0, batch.img1, batch.t))
 
     @torch.no_grad()
     def replay() -> None:
@@ -109,19 +100,6 @@ def convolution_replay(model: UPRNet, batch: Batch) -> Callable[[], object]:
             layer(source)
 
     return replay
-
-
-def median_times(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each, timed in turn, after a run of each that warms up."""
-    times: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()
-    for _ in range(repeats):
-        for run, found in zip(runs, times, strict=True):
-            began = time.perf_counter()
-            run()
-            found.append(time.perf_counter() - began)
-    return [statistics.median(found) for found in times]
 
 
 def operator_backward_share(step: Callable[[], object]) -> float:
