@@ -79,24 +79,37 @@ def expected_of_chain(graph: Graph, known: dict[str, torch.Tensor]) -> torch.Ten
     return known["d"]
 
 
-@pytest.mark.parametrize("rows", [1, 4, 1000])
-def test_stripes_do_not_show(monkeypatch: pytest.MonkeyPatch, rows: int):
-    monkeypatch.setattr(engine, "MIN_ROWS", rows)
-    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
+@pytest.mark.parametrize("step_bytes", [1, 2**16, 2**30])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_shares_and_steps_do_not_show(monkeypatch: pytest.MonkeyPatch, step_bytes: int, threads: int):
+    monkeypatch.setattr(engine, "MIN_ROWS", 1)
+    monkeypatch.setattr(engine, "STEP_BYTES", step_bytes)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     graph, known = chain()
     (got,) = engine.build(graph)(list(known.values()))
     torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=5e-5)
 
 
 def test_the_result_is_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
+    monkeypatch.setattr(engine, "MIN_ROWS", 1)
     graph, known = chain()
     run = engine.build(graph)
     results = []
-    for threads in (1, 3):
+    for threads in (1, 2, 3, 7):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
         results.append(run(list(known.values()))[0])
-    assert torch.equal(*results)
+    assert all(torch.equal(results[0], result) for result in results)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16, 100])
+@pytest.mark.parametrize("height", [1, 7, 8, 15, 30, 60, 480, 1083])
+def test_shares_are_whole_tiles_and_cover_every_row_once(height: int, threads: int):
+    shares = engine._shares(height, 2, threads)
+    assert [row for first, end in shares for row in range(first, end)] == list(range(height))
+    assert all(first % 8 == 0 and first < end for first, end in shares)
+    assert len(shares) <= threads
+    if height >= 60:
+        assert len(shares) >= min(threads, 3)
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +118,6 @@ def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
 
     graph, known = chain()
     run = engine.build(graph)
-    monkeypatch.setattr(engine, "STRIPE_BYTES", 1)
     monkeypatch.setattr(engine.kernels, "convolve", fail)
     with pytest.raises(MemoryError, match="no room"):
         run(list(known.values()))
@@ -119,12 +131,16 @@ def test_slices_of_channels_are_read_in_place():
     torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
 
 
-@pytest.mark.parametrize("rows", [4, 16])
-def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest.MonkeyPatch, rows: int):
+@pytest.mark.parametrize("rows", [8, 16])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_scratch_memory_is_what_steps_need_and_not_overrun(monkeypatch: pytest.MonkeyPatch, rows: int, threads: int):
     """Wide inputs are gathered tile by tile: what lies between layers has the channels of the layers alone."""
     graph, known = chain()
     program = engine.build(graph)
-    monkeypatch.setattr(engine, "_stripe_rows", lambda *_: rows)
+    widest = 44 * -(-24 // LANES) * VECTOR  # bytes of a row
+    monkeypatch.setattr(engine, "STEP_BYTES", rows * widest)
+    monkeypatch.setattr(engine, "MIN_ROWS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     guard = np.arange(4096, dtype=np.uint8)
     held: list[tuple[np.ndarray, int]] = []
 
@@ -138,10 +154,10 @@ def test_scratch_memory_is_what_stripes_need_and_not_overrun(monkeypatch: pytest
     monkeypatch.setattr(engine, "thread_memory", memory)
     (got,) = program([known[name] for name in graph.inputs])
     torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=1e-4)
-    widest_link = 4 * -(-24 // LANES) * LANES  # bytes of a pixel
     for block, end in held:
         assert np.array_equal(block[end : end + guard.size], guard)
-        assert block.size < 2 * (rows + 12) * 44 * widest_link + program._chains[0]._scratch + 2 * guard.size
+        # Three layers pass something on: 2, 8 and 24 rows more than a step.
+        assert block.size < (3 * rows + 36) * widest + program._chains[0]._scratch + 2 * guard.size
 
 
 def test_inputs_are_dropped_once_they_were_used(monkeypatch: pytest.MonkeyPatch):

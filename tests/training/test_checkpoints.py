@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_the_old_ones(tmp_path, monkeypatch):
         raise OSError(5, "broken disk")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(MediaError, match="cannot write .*: broken disk"):
+    with pytest.raises(MediaError, match=r"cannot write .*: broken disk"):
         folder.save(2, state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
 

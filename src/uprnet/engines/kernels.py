@@ -48,6 +48,7 @@ ADDRESS, ITEM, ROW, PIXEL, CHANNELS = range(5)
 #: Columns of a table of layers. ``GROUPS`` is 4 where the outputs of a pixel become 2 x 2 pixels, else 1. Rows from
 #: ``FIRST_INPUT`` to ``END_INPUT`` of the table of inputs are what the layer reads; so with its panels. ``IS_JOINED``
 #: says that the inputs of the first layer are put side by side before they are read: they have few channels each.
+#: ``UNIT`` is the number of output rows of a tile; ``LINK`` is where a layer's output begins among the links, in bytes.
 (
     IS_WINOGRAD,
     HEIGHT,
@@ -66,8 +67,13 @@ ADDRESS, ITEM, ROW, PIXEL, CHANNELS = range(5)
     FIRST_PANEL,
     END_PANEL,
     IS_JOINED,
-) = range(17)
-LAYER_COLUMNS = 17
+    UNIT,
+    LINK,
+) = range(19)
+LAYER_COLUMNS = 19
+
+#: Rows that are a whole number of tiles of any layer's output.
+ROWS_AT_ONCE = 8
 
 
 @jit()
@@ -302,44 +308,56 @@ def _join(inputs, layer, item, first, end, joined):  # type: ignore[no-untyped-d
 
 
 @jit()
-def convolve(layers, inputs, panels, output, scratch, link, link_size, item, first, end):  # type: ignore[no-untyped-def]
-    """Run a chain of layers for rows ``first`` to ``end - 1`` of the last one's output.
+def convolve(layers, inputs, panels, output, scratch, links, joined, item, first, end, step):  # type: ignore[no-untyped-def]
+    """Run a chain of layers for rows ``first`` to ``end - 1`` of the last one's output, ``step`` rows at a time.
 
-    What passes from layer to layer are just the rows that are needed, in memory that is small enough to stay in the
-    cache: three times ``link_size`` bytes at ``link``. An input with address 0 is the output of the layer before.
+    A layer makes just the rows that the layers after it need next, in whole tiles counted from the top of the picture,
+    to its own memory behind ``links``, where the few that will be needed once more stay. So no row is made twice, what
+    passes from layer to layer is small enough for the cache, and a result does not depend on how rows are shared out.
+    ``first`` and ``step`` are multiples of `ROWS_AT_ONCE`. An input with address 0 is the output of the layer before.
     """
     count = layers.shape[0]
-    starts, ends = np.empty(count, np.int64), np.empty(count, np.int64)
-    starts[count - 1], ends[count - 1] = first, end
+    held, done, goal = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    held[count - 1] = first
     for j in range(count - 2, -1, -1):
-        padding = layers[j + 1, TAPS] // 2
-        starts[j], ends[j] = max(starts[j + 1] - padding, 0), min(ends[j + 1] + padding, layers[j + 1, HEIGHT])
-        if layers[j, GROUPS] == 4:
-            starts[j], ends[j] = starts[j] // 2 * 2, (ends[j] + 1) // 2 * 2
-    before = np.zeros(5, np.int64)
-    for j in range(count):
-        layer = layers[j]
-        table = inputs[layer[FIRST_INPUT] : layer[END_INPUT]].copy()
-        for i in range(table.shape[0]):
-            if table[i, ADDRESS] == 0:
-                table[i, :CHANNELS] = before[:CHANNELS]
-        if layer[IS_JOINED]:
-            padding = layer[TAPS] // 2
-            top, bottom = max(starts[j] - padding, 0), min(ends[j] + padding, layer[HEIGHT])
-            table = _join(table, layer, item, top, bottom, link + 2 * link_size)
-        scale = 2 if layer[GROUPS] == 4 else 1
-        channels_out = layer[OUTPUTS]
-        here = output
-        if j < count - 1:
-            # Whole vectors: what is more than the channels is never read.
-            channels_out = (channels_out + LANES - 1) // LANES * LANES
-            before = np.zeros(5, np.int64)
-            before[PIXEL] = channels_out * NUMBER
-            before[ROW] = before[PIXEL] * layers[j + 1, WIDTH]
-            before[ADDRESS] = link + (j % 2) * link_size - starts[j] * before[ROW] - item * before[ITEM]
-            here = before
-        some = panels[layer[FIRST_PANEL] : layer[END_PANEL]]
-        if layer[IS_WINOGRAD]:
-            _winograd(layer, table, some, here, channels_out, scratch, item, starts[j] // scale, ends[j] // scale)
-        else:
-            _plain(layer, table, some, here, channels_out, scratch, item, starts[j], ends[j])
+        held[j] = max(held[j + 1] - layers[j + 1, TAPS] // 2, 0) // layers[j, UNIT] * layers[j, UNIT]
+    done[:] = held
+    for bottom in range(first + step, end + step, step):
+        goal[count - 1] = min(bottom, end)
+        for j in range(count - 2, -1, -1):
+            needed = goal[j + 1] + layers[j + 1, TAPS] // 2
+            goal[j] = min((needed + layers[j, UNIT] - 1) // layers[j, UNIT] * layers[j, UNIT], layers[j + 1, HEIGHT])
+        before = np.zeros(5, np.int64)
+        for j in range(count):
+            layer = layers[j]
+            channels_out = layer[OUTPUTS]
+            here = output
+            if j < count - 1:
+                # Whole vectors: what is more than the channels is never read.
+                channels_out = (channels_out + LANES - 1) // LANES * LANES
+                here = np.zeros(5, np.int64)
+                here[PIXEL] = channels_out * NUMBER
+                here[ROW] = here[PIXEL] * layers[j + 1, WIDTH]
+                kept = min(max(done[j + 1] - layers[j + 1, TAPS] // 2, held[j]), done[j])
+                place = links + layer[LINK]
+                copy(place, place + (kept - held[j]) * here[ROW], (done[j] - kept) * here[ROW] // NUMBER)
+                held[j] = kept
+                here[ADDRESS] = place - kept * here[ROW]
+            if goal[j] > done[j]:
+                table = inputs[layer[FIRST_INPUT] : layer[END_INPUT]].copy()
+                for i in range(table.shape[0]):
+                    if table[i, ADDRESS] == 0:
+                        table[i, :CHANNELS] = before[:CHANNELS]
+                if layer[IS_JOINED]:
+                    padding = layer[TAPS] // 2
+                    top, under = max(done[j] - padding, 0), min(goal[j] + padding, layer[HEIGHT])
+                    table = _join(table, layer, item, top, under, joined)
+                scale = 2 if layer[GROUPS] == 4 else 1
+                some = panels[layer[FIRST_PANEL] : layer[END_PANEL]]
+                top, under = done[j] // scale, goal[j] // scale
+                if layer[IS_WINOGRAD]:
+                    _winograd(layer, table, some, here, channels_out, scratch, item, top, under)
+                else:
+                    _plain(layer, table, some, here, channels_out, scratch, item, top, under)
+                done[j] = goal[j]
+            before = here

@@ -1,8 +1,9 @@
 """The engine `numba`: convolutions compiled for this very processor, with nothing to install.
 
-Convolutions that follow each other directly form a chain. A chain is run stripe by stripe of rows, so that what passes
-from one to the next stays in the cache and never travels to memory and back; a stripe computes the few rows that its
-neighbours have, too, again. Stripes depend on sizes alone, so that the result is the same for any number of threads.
+Convolutions that follow each other directly form a chain. A chain is run a few rows at a time, so that what passes from
+one to the next stays in the cache and never travels to memory and back; rows that will be needed once more are kept.
+Only where the share of one thread meets that of another are some computed twice. All are computed in tiles that are
+counted from the top of the picture, so that the result is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import mmap
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,14 +37,14 @@ _TWO_TAPS = torch.tensor([[3, 0], [-3, -3], [-1, 1], [1, 2], [0, 6]]).double() /
 #: Tiles, or pixels, that are worked on at once: their products stay in a core's own cache.
 CHUNK = ROW_MULTIPLE
 
-#: Rows of a stripe, at least, for each layer of the chain: fewer would compute much of the neighbours' rows again.
+#: Rows of a thread's share, at least, for each layer of the chain: at its edges some rows are computed twice.
 MIN_ROWS = 8
 
-#: The same where there are two stripes only: a second thread gains more than computing some rows twice costs.
+#: The same where there are two shares only: a second thread gains more than computing some rows twice costs.
 MIN_ROWS_OF_TWO = 2
 
-#: Bytes that pass from layer to layer within a stripe, about: two such pieces stay in the cache.
-STRIPE_BYTES = 2**21
+#: Bytes that a layer makes at once, about, for the next one: so few that they stay in the cache.
+STEP_BYTES = 2**20
 
 #: Fewer input channels than these are not worth Winograd's transforms.
 MIN_WINOGRAD_CHANNELS = 12
@@ -113,6 +115,13 @@ class _Prepared:
     def stride(self) -> int:
         """The stride of the convolution that is computed: a transposed one is four with stride 1."""
         return 1 if self.layer.is_transposed else self.layer.stride
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of output that are computed together."""
+        if not self.is_winograd:
+            return 1
+        return 8 if self.layer.is_transposed else 4
 
     def scratch(self) -> int:
         """Bytes that a kernel needs beside its inputs and outputs."""
@@ -227,7 +236,8 @@ class Chain:
         batch, _, height, width = known[self._layers[0].layer.inputs[0]].shape
         table = np.zeros((len(self._layers), kernels.LAYER_COLUMNS), np.int64)
         inputs: list[list[int]] = []
-        panels = pixel = link_pixel = joined = 0  # bytes of a pixel: at most, between layers, and joined
+        panels = joined = 0  # joined: bytes of a pixel of the joined inputs
+        row_bytes: list[int] = []  # of each layer's output, as the next one reads it
         for row, prepared in zip(table, self._layers, strict=True):
             layer = prepared.layer
             channels_in, channels_out = layer.channels
@@ -235,7 +245,11 @@ class Chain:
             inputs += [table_row(known[name]) if name in known else [0, 0, 0, 0, channels_in] for name in layer.inputs]
             _set_linked_channels(inputs[first:], channels_in)
             numbers = (prepared.weights, prepared.bias, prepared.slopes)
-            row[:] = (
+            is_plain = prepared.stride == prepared.groups == 1
+            is_joined = is_first and prepared.is_winograd and is_plain and _are_thin(inputs)
+            if is_joined:
+                joined = -(-channels_in // LANES) * VECTOR * width
+            row[: kernels.LINK] = (
                 prepared.is_winograd,
                 height,
                 width,
@@ -250,52 +264,43 @@ class Chain:
                 len(inputs),
                 panels,
                 panels := panels + len(prepared.panels),
-                is_first
-                and prepared.is_winograd
-                and prepared.stride == 1
-                and prepared.groups == 1
-                and _are_thin(inputs),
+                is_joined,
+                prepared.tile_rows,
             )
-            if is_first:
-                pixel = -(-channels_in // LANES) * VECTOR
-                joined = pixel if row[kernels.IS_JOINED] else 0
-            else:
-                link_pixel = max(link_pixel, -(-channels_in // LANES) * VECTOR)
             if layer.is_transposed:
                 height, width = 2 * height, 2 * width
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
-            pixel = max(pixel, -(-channels_out // LANES) * VECTOR)
+            row_bytes.append(-(-channels_out // LANES) * VECTOR * width)
         like = known[self._layers[0].layer.inputs[0]]  # its type and place, not what is torch's default
         shape = batch, channels_out, height, width
         out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-        rows = _stripe_rows(height, len(self._layers), width * pixel)
-        pixels = (rows + 2 * len(self._layers) + 2) * width
-        link = pixels * link_pixel + VECTOR  # bytes
+        step = max(STEP_BYTES // max(row_bytes) // kernels.ROWS_AT_ONCE, 1) * kernels.ROWS_AT_ONCE
+        links, reach = 0, 0  # bytes; rows above and below those of the output that a layer makes for it, at most
+        for row, below, size in reversed(list(zip(table, table[1:], row_bytes, strict=False))):
+            reach += below[kernels.TAPS] // 2 + row[kernels.UNIT] - 1
+            row[kernels.LINK] = links
+            links += (step + 2 * reach) * size + VECTOR
+        joined *= step + 2 * reach + 2
         tables = (table, np.array(inputs, np.int64), self._panels, np.array(table_row(out), np.int64))
-        jobs = [(item, y, min(y + rows, height)) for item in range(batch) for y in range(0, height, rows)]
+        shares = _shares(height, len(self._layers), -(-cpu.num_threads() // batch))
+        jobs = [(item, *share) for item in range(batch) for share in shares]
 
         def work(job: tuple[int, int, int]) -> None:
-            memory = thread_memory(self._scratch + 2 * link + pixels * joined + VECTOR)
-            kernels.convolve(*tables, memory, memory + self._scratch, link, *job)
+            memory = thread_memory(self._scratch + links + joined + VECTOR)
+            behind = memory + self._scratch
+            kernels.convolve(*tables, memory, behind, behind + links, *job, step)
 
         cpu.share_out(work, jobs)
         return out
 
 
-def _stripe_rows(height: int, layers: int, row_bytes: int) -> int:
-    """Return the rows of a stripe: whole tiles, and even, because a transposed convolution makes two at a time.
-
-    The number of stripes is about a power of two, so that threads have equal shares.
-    """
-    rows, stripes = height, 1
-    while (rows * row_bytes > STRIPE_BYTES and -(-height // (2 * stripes)) >= MIN_ROWS * layers) or (
-        stripes == 1 and height >= 2 * MIN_ROWS_OF_TWO * layers
-    ):
-        stripes *= 2
-        rows = -(-height // stripes)
-        rows += -rows % 4
-    return rows
+def _shares(height: int, layers: int, threads: int) -> list[tuple[int, int]]:
+    """Share rows out among threads, in whole tiles: the first row of each share, and the one after its last."""
+    fitting = max(height // (MIN_ROWS * layers), min(height // (MIN_ROWS_OF_TWO * layers), 2), 1)
+    count = min(threads, fitting, -(-height // kernels.ROWS_AT_ONCE))
+    edges = [round(height * i / count / kernels.ROWS_AT_ONCE) * kernels.ROWS_AT_ONCE for i in range(count)]
+    return list(pairwise([*edges, height]))
 
 
 def _are_thin(inputs: list[list[int]]) -> bool:
