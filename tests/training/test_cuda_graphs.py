@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from uprnet.errors import TrainingError
 from uprnet.network.weights import load_model
-from uprnet.training.config import ComputeConfig, OptimizerConfig, TrainingConfig
+from uprnet.training import loop
+from uprnet.training.config import ComputeConfig, NetworkConfig, OptimizerConfig, TrainingConfig
 from uprnet.training.cuda_graphs import GraphedObjective, check_graphs
 from uprnet.training.loop import train
 from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.preparation import open_accelerator
-from uprnet.training.sample import collate
+from uprnet.training.sample import Batch, collate
 from uprnet.training.synthetic import SyntheticConfig, SyntheticMotion
+from uprnet.training.teacher import VIEWS, TeacherConfig
 
 GRAPHED = TrainingConfig(compute=ComputeConfig(cuda_graphs=True))
 GPU = torch.device("cuda", 0)
@@ -48,6 +50,36 @@ def test_it_computes_what_the_objective_computes(batches):
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(losses, {name: loss.detach() for name, loss in expected_losses.items()})
     torch.testing.assert_close(gradients, expected_gradients)
+
+
+class Replayed:
+    """Does what a recorded step does: all arguments are copied to the places of those it was recorded with."""
+
+    def __init__(self, objective: Objective, example: Batch) -> None:
+        self._objective, self._places = objective, list(vars(example).values())
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        for place, given in zip(self._places, vars(batch).values(), strict=True):
+            if place.data_ptr() != given.data_ptr():
+                place.copy_(given)
+        return self._objective(Batch(*self._places))
+
+
+def test_a_teacher_does_not_write_over_the_truth(tiny, monkeypatch):
+    plain = tiny(
+        3,
+        network=NetworkConfig(size="small", start="small"),
+        loss=LossConfig(teacher=0.1),
+        teacher=TeacherConfig("small", views=VIEWS),
+    )
+    train(plain)
+    monkeypatch.setattr(loop, "check_graphs", lambda *_: None)
+    monkeypatch.setattr(loop, "GraphedObjective", Replayed)
+    recorded = replace(plain, run=plain.run + "-recorded", compute=ComputeConfig(device="cpu", cuda_graphs=True))
+    train(recorded)
+    expected, found = (load_model(f"{run.run}/last.safetensors").state_dict() for run in (plain, recorded))
+    for name, weights in expected.items():
+        torch.testing.assert_close(found[name], weights, rtol=0, atol=1e-4, msg=name)
 
 
 def test_weights_are_converted_on_every_replay():

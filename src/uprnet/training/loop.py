@@ -207,9 +207,7 @@ class _Run:
         measured: dict[str, Tensor] = {}
         skipped = torch.zeros((), device=accelerator.device)
         for part in range(optimizer.accumulate):
-            batch = _next(batches).unpack(accelerator.device, channels_last=self.channels_last)
-            if self.teacher is not None:
-                batch = self.teacher(batch)
+            batch = self._on_device(_next(batches))
             last = part == optimizer.accumulate - 1
             total, parts = self._differentiate(batch, last=last)
             for name, value in {"loss": total, **parts}.items():
@@ -227,6 +225,11 @@ class _Run:
         if finite:
             self._update_ema(step)
 
+    def _on_device(self, packed: PackedBatch) -> Batch:
+        """Bring samples to the device, and add what the teacher makes of them if there is one."""
+        batch = packed.unpack(self.accelerator.device, channels_last=self.channels_last)
+        return self.teacher(batch) if self.teacher is not None else batch
+
     def _differentiate(self, batch: Batch, *, last: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Add to the gradients, and return the losses; processes exchange gradients after the ``last`` part."""
         scale = 1 / self.config.optimizer.accumulate
@@ -240,8 +243,7 @@ class _Run:
     def _record(self) -> GraphedObjective:
         """Record the objective before the data loader has threads that use the GPU."""
         samples = collate([self.stream[index] for index in range(self.config.optimizer.batch_size)])
-        batch = samples.unpack(self.accelerator.device, channels_last=self.channels_last)
-        return GraphedObjective(self.objective, batch)
+        return GraphedObjective(self.objective, self._on_device(samples))
 
     def _reduce(self, measured: dict[str, Tensor], skipped: Tensor) -> dict[str, float]:
         """Means over all processes; skipped samples are counted on the way, and one that stops stops all."""
