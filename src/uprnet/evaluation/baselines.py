@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from uprnet.errors import InvalidInputError, MissingDependencyError
-from uprnet.media.colour import Image
+from uprnet.media.colour import Image, with_bits
 from uprnet.network.ops import splat_average
 
 FILTER = "minterpolate"
@@ -101,9 +101,7 @@ class Minterpolate:
 
     def push(self, image: Image) -> dict[int, Image]:
         """Give the next frame, ``(H, W, 3)``; get the frames that are ready, by their number in the new video."""
-        if image.dtype == np.uint16:
-            image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(with_bits(image, 8)), "rgb24")
         # No chroma is lost and the range is full, so that the conversion costs next to nothing.
         frame = frame.reformat(format="yuvj444p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG)
         frame.pts, frame.time_base = self._count, Fraction(1)

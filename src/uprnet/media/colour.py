@@ -138,7 +138,7 @@ class ColourConverter:
         The depth follows the format. Alpha is dropped where the format has none, and opaque where the image has none.
         """
         sampling = Sampling.of(pixel_format)
-        image = _with_bits(image, 16 if sampling.depth > 8 else 8)
+        image = with_bits(image, 16 if sampling.depth > 8 else 8)
         largest = np.iinfo(image.dtype).max
         if sampling.chroma == "rgb":
             red, green, blue = (_narrow(image[..., channel], sampling.depth) for channel in range(3))
@@ -224,14 +224,14 @@ def _transformed(image: Image, matrix: Any) -> Image:
 
 def brought_to(image: Image, depth: int, *, has_alpha: bool) -> Image:
     """Bring an image to the type of videos with ``depth`` bits, and add opaque alpha or drop it."""
-    image = _with_bits(image, 16 if depth > 8 else 8)
+    image = with_bits(image, 16 if depth > 8 else 8)
     if has_alpha and image.shape[2] == 3:
         return np.dstack((image, np.full(image.shape[:2], np.iinfo(image.dtype).max, image.dtype)))
     return image if has_alpha else np.ascontiguousarray(image[..., :3])
 
 
-def _with_bits(image: Image, bits: int) -> Image:
-    """Bring an image to 8 or 16 bits per sample."""
+def with_bits(image: Image, bits: int) -> Image:
+    """Bring an image to 8 or 16 bits per sample, rounded to the nearest: 65535 / 255 = 257."""
     if 8 * image.itemsize == bits:
         return image
     return image.astype(np.uint16) * 257 if bits == 16 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)

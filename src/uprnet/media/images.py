@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from uprnet.errors import InvalidInputError, MediaError
-from uprnet.media.colour import Image
+from uprnet.media.colour import Image, with_bits
 from uprnet.media.exr import decode_exr, encode_exr
 from uprnet.media.output import check_file, complete_file
 
@@ -180,8 +180,7 @@ def encode_image(ending: str, pixels: Image) -> bytes:
     if ending == FLOAT:
         return encode_exr(pixels)
     if ending in ONLY_8_BIT and pixels.dtype == np.uint16:
-        # 65535 / 255 = 257; adding half of it rounds instead of cutting off.
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = with_bits(pixels, 8)
     if ending in WITHOUT_ALPHA:
         pixels = pixels[..., :3]
     is_rgba = pixels.shape[2] == 4
