@@ -282,8 +282,5 @@ def _digits(metric: str, value: float) -> str:
 
 
 def _write(path: Path, text: str, overwrite: bool) -> None:
-    try:
-        with write_whole(path, overwrite=overwrite) as hidden:
-            hidden.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files are any bytes
-    except OSError as error:
-        raise MediaError(f"cannot write {path}: {error.strerror}") from error
+    with write_whole(path, overwrite=overwrite) as hidden:
+        hidden.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files are any bytes
