@@ -248,12 +248,15 @@ class TestFolders:
     def test_overwriting_replaces_the_earlier_run_only(self, tmp_path, blend):
         folder, out = write_folder(tmp_path / "in"), tmp_path / "out"
         interpolate_video(folder, out, factor=3, interpolator=blend)
-        (out / "notes.txt").write_text("mine")
+        mine = ["1.png", "2024.png", "notes.txt"]
+        for name in mine:
+            (out / name).write_text("mine")
         with pytest.raises(OutputExistsError):
             interpolate_video(folder, out, interpolator=blend)
-        assert len(list(out.iterdir())) == 13
+        assert len(list(out.iterdir())) == 15
         interpolate_video(folder, out, overwrite=True, interpolator=blend)
-        assert sorted(file.name for file in out.iterdir()) == [*(f"{k:08d}.png" for k in range(8)), "notes.txt"]
+        assert sorted(file.name for file in out.iterdir()) == [*(f"{k:08d}.png" for k in range(8)), *mine]
+        assert all((out / name).read_text() == "mine" for name in mine)
 
     def test_output_must_not_be_the_source(self, tmp_path, blend):
         folder = write_folder(tmp_path / "in")

@@ -119,8 +119,8 @@ class FolderTarget:
     """A folder of numbered images; a segment is a folder of them.
 
     Attributes:
-        output: The folder; new or empty, unless ``overwrite``. Then files in it whose name is a number with the same
-            ending are from an earlier run and go; everything else stays.
+        output: The folder; new or empty, unless ``overwrite``. Then files in it that are named as ours, with `DIGITS`
+            digits and the same ending, are from an earlier run and go; everything else stays.
         side: Where the segments wait.
         ending: Ending of the images.
         overwrite: Whether images of an earlier run may be replaced.
@@ -151,7 +151,7 @@ class FolderTarget:
                 check_folder(self.output, overwrite=self.overwrite)
                 self.output.mkdir(exist_ok=True)
                 for old in list(self.output.iterdir()):
-                    if old.stem.isdigit() and old.suffix == self.ending and old.is_file():
+                    if old.suffix == self.ending and old.stem.isdecimal() and len(old.stem) == DIGITS:
                         old.unlink()
                 marker.touch()
             for number in segments:
