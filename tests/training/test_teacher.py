@@ -88,6 +88,7 @@ def test_a_missing_teacher_is_refused_at_the_start(tiny):
         train(tiny(1, loss=LossConfig(teacher=0.1), teacher=TeacherConfig("nobody.safetensors")))
 
 
-def test_views_must_be_at_least_one():
-    with pytest.raises(TrainingError, match=r"teacher.views must be at least 1, got 0"):
-        TeacherConfig("small", views=0)
+@pytest.mark.parametrize(("views", "limit"), [(0, "at least 1, got 0"), (17, "at most 16, got 17")])
+def test_views_that_there_are_not_are_refused(views, limit):
+    with pytest.raises(TrainingError, match=f"teacher.views must be {limit}"):
+        TeacherConfig("small", views=views)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from uprnet.engines import attach, choose
+from uprnet.errors import TrainingError
 from uprnet.network.weights import load_model
 from uprnet.training.limits import check_limits
 from uprnet.training.sample import Batch
@@ -38,6 +39,8 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         check_limits("teacher", self, views=1)
+        if self.views > VIEWS:
+            raise TrainingError(f"teacher.views must be at most {VIEWS}, got {self.views}")
 
 
 class Teacher:
@@ -69,7 +72,7 @@ class Teacher:
         network = load_model(config.weights, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = attach(network, choose("auto", device))
         self._num_levels = num_levels
-        self._views = min(config.views, VIEWS)
+        self._views = config.views
         self._autocast = autocast
 
     @torch.no_grad()
