@@ -38,24 +38,15 @@ FLOW_STRIDE = 4
 class PyramidLevel(NamedTuple):
     """One level of one frame: the shrunk image and its features."""
 
-    full: Tensor  # (B, 3 + c, h, w) the image and c0 side by side, because they are warped together
+    image: Tensor  # (B, 3, h, w)
+    c0: Tensor  # (B, c, h, w)
     c1: Tensor  # (B, 2c, h/2, w/2)
     c2: Tensor  # (B, 4c, h/4, w/4)
 
     @property
-    def image(self) -> Tensor:
-        """The shrunk image, ``(B, 3, h, w)``."""
-        return self.full[:, :3]
-
-    @property
-    def c0(self) -> Tensor:
-        """The features of the level's full size, ``(B, c, h, w)``."""
-        return self.full[:, 3:]
-
-    @property
     def has_features(self) -> bool:
         """Whether there is more than the image, and maybe c2."""
-        return self.c1.shape[1] > 0
+        return self.c0.shape[1] > 0
 
 
 class Features(NamedTuple):
@@ -130,7 +121,8 @@ def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> Pyramid
     half = 0.5 * resize(flow, 0.5)
     quarter = 0.5 * resize(half, 0.5)
     return PyramidLevel(
-        splat_average(level.full, flow, first_row),
+        splat_average(level.image, flow, first_row),
+        splat_average(level.c0, flow, first_row),
         splat_average(level.c1, half, first_row // 2),
         splat_average(level.c2, quarter, first_row // 4),
     )
@@ -170,8 +162,7 @@ class UPRNet(nn.Module):
         return Features(levels, skip_finest)
 
     def _encode_level(self, image: Tensor) -> PyramidLevel:
-        c0, c1, c2 = self.encoder(image)
-        return PyramidLevel(torch.cat([image, c0], dim=1), c1, c2)
+        return PyramidLevel(image, *self.encoder(image))
 
     def estimate_motion(self, features0: Features, features1: Features) -> Motion:
         """Estimate the motion of a pair, both ways, from coarse to fine; it does not depend on ``t``."""
@@ -253,13 +244,11 @@ class UPRNet(nn.Module):
             t: Time, ``(B, 1, 1, 1)`` or ``(1, 1, 1, 1)``.
             coarse: The coarser level's frame at this level's size; None at the coarsest level.
         """
-        # Copies: the blending needs the images to the end, and slices would hold the features with them.
-        warped0, warped1 = (level.image.clone(memory_format=torch.channels_last) for level in warped)
-        c0, c1, c2 = ([getattr(level, name) for level in warped] for name in ("c0", "c1", "c2"))
+        (warped0, warped1), *features = (list(part) for part in zip(*warped, strict=True))
         warped.clear()
         if coarse is None:
             coarse = (1 - t) * warped0 + t * warped1
-        head = self.synthesis([coarse, warped0, warped1, image0, image1, flow], c0, c1, c2)
+        head = self.synthesis([coarse, warped0, warped1, image0, image1, flow], *features)
         shares = torch.sigmoid(head)
         residual, mask0, mask1 = 2 * shares[:, :3] - 1, shares[:, 3:4], shares[:, 4:5]
         weight0, weight1 = mask0 * (1 - t), mask1 * t

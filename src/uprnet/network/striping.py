@@ -113,11 +113,11 @@ class StripedUPRNet(UPRNet):
 
     def _encode_little(self, image: Tensor, *, with_c2: bool) -> PyramidLevel:
         """Return a level that is not kept: its image, maybe its c2, and no channels of the rest."""
-        c1, c2 = (image[:, :0, ::stride, ::stride] for stride in (2, 4))
+        c0, c1, c2 = (image[:, :0, ::stride, ::stride] for stride in (1, 2, 4))
         if with_c2:
             stripes = self._stripes(image)
             (c2,) = _joined(image.shape[2], ((rows, (self.encode_rows(image, rows).c2,)) for rows in stripes))
-        return PyramidLevel(image, c1, c2)
+        return PyramidLevel(image, c0, c1, c2)
 
     def _stripes(self, image: Tensor) -> list[range]:
         batch, _, height, width = image.shape
@@ -152,10 +152,10 @@ class StripedUPRNet(UPRNet):
     def _synthesize_level(
         self, level0: PyramidLevel, level1: PyramidLevel, flow: Tensor, t: Tensor, coarse: Tensor | None
     ) -> Synthesis:
-        stripes = self._stripes(level0.full)
+        stripes = self._stripes(level0.image)
         if len(stripes) == 1 and level0.has_features:
             return self._asked_for(super()._synthesize_level(level0, level1, flow, t, coarse))
-        height = level0.full.shape[2]
+        height = level0.image.shape[2]
         times = torch.cat([t, t, 1 - t, 1 - t], dim=1)
         seen = [_widened(rows, SYNTHESIS_HALO, height) for rows in stripes]
         source0, source1 = (
@@ -295,7 +295,7 @@ def _empty_like(tensor: Tensor, height: int) -> Tensor:
 
 def _cut(level: PyramidLevel, rows: range) -> PyramidLevel:
     """Return some rows of a level, multiples of 4."""
-    strides = (1, 2, 4)
+    strides = (1, 1, 2, 4)
     return PyramidLevel(*(part[:, :, rows.start // n : rows.stop // n] for part, n in zip(level, strides, strict=True)))
 
 
