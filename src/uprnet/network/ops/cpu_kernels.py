@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from uprnet.network.ops.jit import jit
-from uprnet.network.ops.vectors import add_scaled
+from uprnet.network.ops.vectors import add_to_four, copy_scaled
 
 #: Largest displacement of the cost volume, in pixels of the features, in each direction (section 3.2 of the paper,
 #: as in PWC-Net). Numba bakes it into the compiled code.
@@ -45,13 +45,18 @@ def splat(source, flow, lowest, highest, out, weight, first, end):  # type: igno
     """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived.
 
     ``lowest`` and ``highest`` are what `reach` writes: rows from which nothing comes here need not be looked at.
+    Sums are kept apart, with a margin of a pixel all around, so that each source pixel has four pixels to go to.
     """
     batch, height, width, channels = source.shape
     real = source.dtype.type
     pixel = channels * source.itemsize
+    aligned = (channels + 3) // 4 * 4
+    sums = np.empty((end - first + 2, width + 2, aligned), source.dtype)
+    weights = np.empty(sums.shape[:2], source.dtype)
+    row_step, pixel_step = sums.strides[:2]
     for b in range(batch):
-        weight[b, first:end] = 0
-        out[b, first:end] = 0
+        sums[:] = 0
+        weights[:] = 0
         for y in range(height):
             if not (real(y) + highest[b, y] > first - 1 and real(y) + lowest[b, y] < end):
                 continue
@@ -61,27 +66,26 @@ def splat(source, flow, lowest, highest, out, weight, first, end):  # type: igno
                 # False for NaN, for inf and for all that misses this band.
                 if not (to_x > -1 and to_x < width and to_y > first - 1 and to_y < end):
                     continue
-                left, top = math.floor(to_x), math.floor(to_y)
+                left, top = int(to_x) - (to_x < 0), int(to_y) - (to_y < 0)  # floor, which takes twice as long
                 right_weight, bottom_weight = to_x - real(left), to_y - real(top)
                 left_weight, top_weight = real(left + 1) - to_x, real(top + 1) - to_y
+                top_left, top_right = top_weight * left_weight, top_weight * right_weight
+                bottom_left, bottom_right = bottom_weight * left_weight, bottom_weight * right_weight
+                row, column = top - first + 1, left + 1
+                weights[row, column] += top_left
+                weights[row, column + 1] += top_right
+                weights[row + 1, column] += bottom_left
+                weights[row + 1, column + 1] += bottom_right
                 here = source.ctypes.data + ((b * height + y) * width + x) * pixel
-                for row in range(max(top, first), min(top + 2, end)):
-                    row_weight = bottom_weight if row > top else top_weight
-                    there = out.ctypes.data + ((b * height + row) * width + left) * pixel
-                    if left >= 0:
-                        w = row_weight * left_weight
-                        weight[b, row, left] += w
-                        add_scaled(there, here, w, channels)
-                    if left + 1 < width:
-                        w = row_weight * right_weight
-                        weight[b, row, left + 1] += w
-                        add_scaled(there + pixel, here, w, channels)
+                there = sums.ctypes.data + row * row_step + column * pixel_step
+                add_to_four(there, row_step, pixel_step, here, channels, top_left, top_right, bottom_left, bottom_right)
         for y in range(first, end):
             for x in range(width):
-                if weight[b, y, x] != 0:
-                    w = real(1) / weight[b, y, x]
-                    for c in range(channels):
-                        out[b, y, x, c] *= w
+                w = weights[y - first + 1, x + 1]
+                weight[b, y, x] = w
+                here = sums.ctypes.data + (y - first + 1) * row_step + (x + 1) * pixel_step
+                there = out.ctypes.data + ((b * height + y) * width + x) * pixel
+                copy_scaled(there, here, channels, real(1) / w if w != 0 else real(1))
 
 
 @jit(fastmath=_REORDER)

@@ -85,7 +85,9 @@ class Code:
         return ir.Constant(_VECTOR, [number] * LANES)
 
     def spread(self, number: Any, kind: Any = _VECTOR) -> Any:
-        """Return a vector that holds ``number`` in every lane."""
+        """Return a vector that holds ``number`` in every lane; where ``kind`` is no vector, the number."""
+        if not isinstance(kind, ir.VectorType):
+            return number
         undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
@@ -118,14 +120,15 @@ class Code:
         self.builder.store(value, place)
         return place
 
-    def parts(self, count: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield type and offset twice: in a loop over whole vectors, and in one over the numbers that remain."""
-        vectors = self.builder.udiv(count, self.integer(LANES))
-        with cgutils.for_range(self.builder, vectors) as loop:
-            yield _VECTOR, self.times(loop.index, VECTOR)
-        rest = cgutils.for_range_slice(self.builder, self.times(vectors, LANES), count, self.integer(1))
-        with rest as (index, _):
-            yield _FLOAT, self.times(index, NUMBER)
+    def parts(self, count: Any, number: Any = _FLOAT) -> Iterator[tuple[Any, Any]]:
+        """Yield type and offset: in a loop over whole vectors, in one over fours, and in one over what remains."""
+        size = NUMBER if number is _FLOAT else 2 * NUMBER
+        first = self.integer(0)
+        for lanes in sorted({VECTOR // size, 4, 1}, reverse=True):
+            end = self.builder.and_(count, self.integer(-lanes))
+            with cgutils.for_range_slice(self.builder, first, end, self.integer(lanes)) as (index, _):
+                yield number if lanes == 1 else ir.VectorType(number, lanes), self.times(index, size)
+            first = end
 
 
 def instruction(emit: Callable[..., None]) -> Any:
@@ -152,8 +155,32 @@ def instruction(emit: Callable[..., None]) -> Any:
     def define(_context: Any, *_types: Any) -> Any:
         return signature, codegen
 
+    return _intrinsic(define, emit, parameters)
+
+
+def inlined(emit: Callable[..., None]) -> Any:
+    """Make code that is put in line where it is called out of ``emit(code, number, *arguments)``.
+
+    ``number`` is LLVM's type of the last argument, float32 or float64; other arguments have it, too, or are integers.
+    """
+    parameters = list(inspect.signature(emit).parameters.values())[2:]
+
+    def define(_context: Any, *kinds: Any) -> Any:
+        number = _FLOAT if kinds[-1] == types.float32 else ir.DoubleType()
+
+        def codegen(context: Any, builder: Any, _signature: Any, arguments: Sequence[Any]) -> Any:
+            emit(Code(builder), number, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(*(types.intp if isinstance(kind, types.Integer) else kinds[-1] for kind in kinds)), codegen
+
+    return _intrinsic(define, emit, parameters)
+
+
+def _intrinsic(define: Any, emit: Callable[..., None], parameters: list[inspect.Parameter]) -> Any:
+    """Make an intrinsic of numba's that has the name and the parameters of ``emit``."""
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    define.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+    define.__signature__ = inspect.Signature([context, *parameters])
     define.__name__, define.__doc__ = emit.__name__, emit.__doc__
     return intrinsic(define)
 
@@ -184,34 +211,25 @@ def clear(code: Code, target: Any, count: Any) -> None:
         code.store(ir.Constant(kind, None), code.at(target, offset))
 
 
-def _add_scaled(context: Any, target: Any, source: Any, factor: Any, count: Any) -> Any:  # noqa: ARG001
-    """Add ``factor`` times ``count`` numbers at ``source`` to those at ``target``; all have the type of ``factor``."""
-    is_wide = factor == types.float64
-    number = ir.DoubleType() if is_wide else _FLOAT
-    lanes = LANES // 2 if is_wide else LANES
-    size = VECTOR // lanes
-
-    def codegen(context: Any, builder: Any, _signature: Any, arguments: Sequence[Any]) -> Any:
-        code = Code(builder)
-        target, source, scale, count = arguments
-        vector = ir.VectorType(number, lanes)
-        vectors = builder.udiv(count, code.integer(lanes))
-        for kind, first, end, step in (
-            (vector, code.integer(0), vectors, VECTOR),
-            (number, code.times(vectors, lanes), count, size),
-        ):
-            factors = code.spread(scale, vector) if kind is vector else scale
-            with cgutils.for_range_slice(builder, first, end, code.integer(1)) as (index, _):
-                offset = code.times(index, step)
-                place = code.at(target, offset)
-                product = builder.fmul(code.load(code.at(source, offset), kind), factors, flags=("contract",))
-                code.store(builder.fadd(code.load(place, kind), product, flags=("contract",)), place)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, factor, types.intp), codegen
+@inlined
+def add_to_four(
+    code: Code, number: Any, target: Any, row: Any, pixel: Any, source: Any, count: Any, a: Any, b: Any, c: Any, d: Any
+) -> None:
+    """Add ``count`` numbers, ``a`` to ``d`` times, to four pixels: one, the next one, and both a row further."""
+    places = [target, code.at(target, pixel), code.at(target, row), code.at(target, row, pixel)]
+    for kind, offset in code.parts(count, number):
+        numbers = code.load(code.at(source, offset), kind)
+        for corner, factor in zip(places, (a, b, c, d), strict=True):
+            place = code.at(corner, offset)
+            code.store(code.multiply_add(numbers, code.spread(factor, kind), code.load(place, kind)), place)
 
 
-add_scaled: Any = intrinsic(_add_scaled)
+@inlined
+def copy_scaled(code: Code, number: Any, target: Any, source: Any, count: Any, factor: Any) -> None:
+    """Copy ``count`` numbers, times a factor."""
+    for kind, offset in code.parts(count, number):
+        scaled = code.builder.fmul(code.load(code.at(source, offset), kind), code.spread(factor, kind))
+        code.store(scaled, code.at(target, offset))
 
 
 @instruction
