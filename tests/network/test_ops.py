@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uprnet import InvalidInputError
-from uprnet.network.ops import backend_for, cost_volume, splat_average, use_backend
+from uprnet.network.ops import backend_for, cost_volume, resize, splat_average, use_backend
 
 BACKENDS = ["numba", "torch"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -74,6 +75,24 @@ def test_cost_volume_equals_the_loop(batch: int, channels: int, height: int, wid
     features0, features1 = random(batch, channels, height, width), random(batch, channels, height, width, seed=1)
     costs = cost_volume(features0, features1)
     torch.testing.assert_close(costs, cost_volume_loop(features0, features1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 2, 4, 1.3])
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 4, 8), (3, 20, 12), (19, 8, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_resize_is_torchs(channels: int, height: int, width: int, scale: float, dtype: torch.dtype):
+    tensor = random(2, channels, height, width, dtype=dtype)
+    expected = F.interpolate(tensor, scale_factor=scale, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize(tensor, scale), expected, rtol=0, atol=TOLERANCE[dtype] / 10)
+    part = random(2, channels + 2, height, width, dtype=dtype)[:, 1:-1]  # numbers of a pixel further apart
+    expected = F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize(part, scale), expected, rtol=0, atol=TOLERANCE[dtype] / 10)
+
+
+def test_resize_has_a_gradient():
+    tensor = random(1, 2, 4, 4).requires_grad_()
+    resize(tensor, 2).sum().backward()
+    torch.testing.assert_close(tensor.grad, torch.full_like(tensor, 4))
 
 
 def test_splat_average_of_a_shift_by_hand():

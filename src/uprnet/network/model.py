@@ -23,13 +23,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uprnet.errors import InvalidInputError
 from uprnet.network.boxes import FeaturePyramid, FlowEstimator, FrameSynthesis
 from uprnet.network.config import ModelConfig, size_multiple
-from uprnet.network.ops import cost_volume, splat_average
+from uprnet.network.ops import cost_volume, resize, splat_average
 
 #: Motion is estimated on a grid this many times coarser than its level.
 FLOW_STRIDE = 4
@@ -105,11 +104,6 @@ class Interpolation(NamedTuple):
     flow_10: Tensor  # (B, 2, H, W) full-resolution pixels
 
 
-def resize(tensor: Tensor, scale: float) -> Tensor:
-    """Resize ``(B, C, H, W)`` bilinearly by ``scale``, corners not aligned; values stay as they are."""
-    return F.interpolate(tensor, scale_factor=scale, mode="bilinear", align_corners=False)
-
-
 def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> PyramidLevel:
     """Warp a frame's image and features, or some rows of them.
 
@@ -118,6 +112,7 @@ def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> Pyramid
         flow: Displacement of every pixel, ``(B, 2, h, w)``, in pixels of the level's full size.
         first_row: Number of the first of these rows, a multiple of 4.
     """
+    flow = flow.contiguous(memory_format=torch.channels_last)  # once for all
     half = 0.5 * resize(flow, 0.5)
     quarter = 0.5 * resize(half, 0.5)
     return PyramidLevel(

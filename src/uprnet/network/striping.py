@@ -30,10 +30,9 @@ from uprnet.network.model import (
     UPRNet,
     check_levels,
     encoded_levels,
-    resize,
     warp_level,
 )
-from uprnet.network.ops import cost_volume
+from uprnet.network.ops import cost_volume, resize
 from uprnet.network.ops.cpu_kernels import RADIUS
 
 #: Stripes begin at multiples of so many rows: half and quarter size are then cut between rows, and an engine that

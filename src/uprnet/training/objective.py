@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uprnet.errors import TrainingError
-from uprnet.network.model import Features, Motion, UPRNet, resize
-from uprnet.network.ops import cost_volume
+from uprnet.network.model import Features, Motion, UPRNet
+from uprnet.network.ops import cost_volume, resize
 from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching, psnr
 from uprnet.training.sample import Batch
 

@@ -1,4 +1,4 @@
-"""The two operators that are no convolution: average splatting and the cost volume.
+"""The operators that are no convolution: average splatting, the cost volume, and resizing.
 
 Each has one public function, a plain-torch definition that runs on any device, and compiled kernels for the
 devices that matter; `backend` decides which of them runs.
@@ -6,6 +6,7 @@ devices that matter; `backend` decides which of them runs.
 
 from uprnet.network.ops.backend import backend_for, use_backend
 from uprnet.network.ops.matching import cost_volume
+from uprnet.network.ops.resizing import resize
 from uprnet.network.ops.splatting import splat_average
 
-__all__ = ["backend_for", "cost_volume", "splat_average", "use_backend"]
+__all__ = ["backend_for", "cost_volume", "resize", "splat_average", "use_backend"]

@@ -204,6 +204,14 @@ def _(grad: Tensor, features0: Tensor, features1: Tensor) -> tuple[Tensor, Tenso
     return _planes(_rows(torch.empty_like(features0))), _planes(_rows(torch.empty_like(features1)))
 
 
+def resize(tensor: Tensor, height: int, width: int) -> Tensor:
+    """Run the kernel of `uprnet.network.ops.resize` on a float32 or float64 CPU tensor; it has no gradient."""
+    source = _rows(tensor)
+    out = source.new_empty(len(source), height, width, source.shape[3])
+    _in_bands(kernels.resize, height, 4 * out.numel(), source, out)
+    return _planes(out)
+
+
 def prelu_(tensor: Tensor, slopes: Tensor) -> None:
     """Apply PReLU to a channels-last ``(B, C, H, W)`` tensor in place; without gradient or tracing."""
     rows = tensor.permute(0, 2, 3, 1)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from uprnet.network.ops.jit import jit
-from uprnet.network.ops.vectors import add_to_four, copy_scaled
+from uprnet.network.ops.vectors import add_to_four, copy_scaled, sum_of_four
 
 #: Largest displacement of the cost volume, in pixels of the features, in each direction (section 3.2 of the paper,
 #: as in PWC-Net). Numba bakes it into the compiled code.
@@ -122,6 +122,39 @@ def splat_backward(grad, source, flow, warped, weight, grad_source, grad_flow, f
                             grad_y += y_sign * x_weight * grad_w * scale
                 grad_flow[b, y, x, 0] = grad_x
                 grad_flow[b, y, x, 1] = grad_y
+
+
+@jit()
+def resize(source, out, first, end):  # type: ignore[no-untyped-def]
+    """Write rows ``first`` to ``end`` of ``source`` at the size of ``out``, bilinearly, corners not aligned."""
+    batch, height, width, channels = source.shape
+    _, out_height, out_width, _ = out.shape
+    real = source.dtype.type
+    item, row, pixel = source.strides[:3]
+    for b in range(batch):
+        for y in range(first, end):
+            from_y = max((y + 0.5) * height / out_height - 0.5, 0.0)
+            top = int(from_y)
+            bottom_weight = real(from_y - top)
+            down = row if top + 1 < height else 0
+            there = out.ctypes.data + (b * out_height + y) * out_width * pixel
+            for x in range(out_width):
+                from_x = max((x + 0.5) * width / out_width - 0.5, 0.0)
+                left = int(from_x)
+                right_weight = real(from_x - left)
+                right = pixel if left + 1 < width else 0
+                top_right, bottom_left = (1 - bottom_weight) * right_weight, bottom_weight * (1 - right_weight)
+                sum_of_four(
+                    there + x * pixel,
+                    source.ctypes.data + b * item + top * row + left * pixel,
+                    down,
+                    right,
+                    channels,
+                    (1 - bottom_weight) * (1 - right_weight),
+                    top_right,
+                    bottom_left,
+                    bottom_weight * right_weight,
+                )
 
 
 @jit(fastmath=_REORDER)

@@ -225,6 +225,19 @@ def add_to_four(
 
 
 @inlined
+def sum_of_four(
+    code: Code, number: Any, target: Any, source: Any, row: Any, pixel: Any, count: Any, a: Any, b: Any, c: Any, d: Any
+) -> None:
+    """Write the sum of four pixels, ``a`` to ``d`` times: one, the next one, and both a row further."""
+    places = [code.at(source, pixel), code.at(source, row), code.at(source, row, pixel)]
+    for kind, offset in code.parts(count, number):
+        total = code.builder.fmul(code.load(code.at(source, offset), kind), code.spread(a, kind))
+        for corner, factor in zip(places, (b, c, d), strict=True):
+            total = code.multiply_add(code.load(code.at(corner, offset), kind), code.spread(factor, kind), total)
+        code.store(total, code.at(target, offset))
+
+
+@inlined
 def copy_scaled(code: Code, number: Any, target: Any, source: Any, count: Any, factor: Any) -> None:
     """Copy ``count`` numbers, times a factor."""
     for kind, offset in code.parts(count, number):
