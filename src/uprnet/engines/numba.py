@@ -12,6 +12,7 @@ import mmap
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -45,6 +46,9 @@ MIN_ROWS_OF_TWO = 2
 
 #: Bytes that a layer makes at once, about, for the next one: so few that they stay in the cache.
 STEP_BYTES = 2**20
+
+#: Sizes of pictures that a chain remembers its layout for: the levels of a pyramid, and stripes of them.
+MAX_LAYOUTS = 32
 
 #: Fewer input channels than these are not worth Winograd's transforms.
 MIN_WINOGRAD_CHANNELS = 12
@@ -220,33 +224,64 @@ def panel_widths(vectors: int) -> list[int]:
     return [vectors // count + (i < vectors % count) for i in range(count)]
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What the kernels need to know of a chain for pictures of one size."""
+
+    size: tuple[int, int]  # rows and columns of the output
+    layers: NDArray[np.int64]  # a row of numbers for each layer
+    step: int  # rows of output that are made at once
+    links: int  # bytes of what passes from layer to layer
+    joined: int  # bytes of the joined inputs of the first layer
+
+
 class Chain:
     """Layers of which each reads the one before, and nobody else does."""
 
     def __init__(self, layers: Sequence[Convolution]) -> None:
         self._layers = [_prepare(layer) for layer in layers]
         self.output = layers[-1].output
-        inner = {layer.output for layer in layers[:-1]}
-        self.reads = [name for layer in layers for name in layer.inputs if name not in inner]
+        links = {layer.output: layer.channels[1] for layer in layers[:-1]}
+        #: Name of each input of each layer, and channels of those that are links: outputs of the layer before.
+        self._inputs = [(name, links.get(name, 0)) for layer in layers for name in layer.inputs]
+        self.reads = [name for name, channels in self._inputs if not channels]
         self._panels = np.array([width for layer in self._layers for width in layer.panels], np.int64)
         self._scratch = -(-max(layer.scratch() for layer in self._layers) // VECTOR) * VECTOR
+        self._layout = lru_cache(MAX_LAYOUTS)(self._lay_out)
 
     def run(self, known: dict[str, Tensor]) -> Tensor:
         """Return the output of the last layer."""
-        batch, _, height, width = known[self._layers[0].layer.inputs[0]].shape
+        like = known[self.reads[0]]  # its type and place, not what is torch's default
+        batch, _, height, width = like.shape
+        inputs = [[0, 0, 0, 0, channels] if channels else table_row(known[name]) for name, channels in self._inputs]
+        count = len(self._layers[0].layer.inputs)
+        layout = self._layout(height, width, tuple(row[kernels.CHANNELS] for row in inputs[:count]))
+        shape = batch, self._layers[-1].layer.channels[1], *layout.size
+        out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+        tables = (layout.layers, np.array(inputs, np.int64), self._panels, np.array(table_row(out), np.int64))
+        shares = _shares(layout.size[0], len(self._layers), -(-cpu.num_threads() // batch))
+        jobs = [(item, *share) for item in range(batch) for share in shares]
+
+        def work(job: tuple[int, int, int]) -> None:
+            memory = thread_memory(self._scratch + layout.links + layout.joined + VECTOR)
+            behind = memory + self._scratch
+            kernels.convolve(*tables, memory, behind, behind + layout.links, *job, layout.step)
+
+        cpu.share_out(work, jobs)
+        return out
+
+    def _lay_out(self, height: int, width: int, channels: tuple[int, ...]) -> _Layout:
+        """Work out what `run` needs for inputs of some size; ``channels`` are those of the first layer's inputs."""
         table = np.zeros((len(self._layers), kernels.LAYER_COLUMNS), np.int64)
-        inputs: list[list[int]] = []
-        panels = joined = 0  # joined: bytes of a pixel of the joined inputs
+        first = panels = joined = 0
         row_bytes: list[int] = []  # of each layer's output, as the next one reads it
         for row, prepared in zip(table, self._layers, strict=True):
             layer = prepared.layer
             channels_in, channels_out = layer.channels
-            first, is_first = len(inputs), not inputs
-            inputs += [table_row(known[name]) if name in known else [0, 0, 0, 0, channels_in] for name in layer.inputs]
-            _set_linked_channels(inputs[first:], channels_in)
+            end = first + len(layer.inputs)
             numbers = (prepared.weights, prepared.bias, prepared.slopes)
             is_plain = prepared.stride == prepared.groups == 1
-            is_joined = is_first and prepared.is_winograd and is_plain and _are_thin(inputs)
+            is_joined = first == 0 and prepared.is_winograd and is_plain and _are_thin(channels)
             if is_joined:
                 joined = -(-channels_in // LANES) * VECTOR * width
             row[: kernels.LINK] = (
@@ -261,38 +296,25 @@ class Chain:
                 CHUNK,
                 *(array.ctypes.data for array in numbers),
                 first,
-                len(inputs),
+                end,
                 panels,
                 panels := panels + len(prepared.panels),
                 is_joined,
                 prepared.tile_rows,
             )
+            first = end
             if layer.is_transposed:
                 height, width = 2 * height, 2 * width
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
             row_bytes.append(-(-channels_out // LANES) * VECTOR * width)
-        like = known[self._layers[0].layer.inputs[0]]  # its type and place, not what is torch's default
-        shape = batch, channels_out, height, width
-        out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
         step = max(STEP_BYTES // max(row_bytes) // kernels.ROWS_AT_ONCE, 1) * kernels.ROWS_AT_ONCE
         links, reach = 0, 0  # bytes; rows above and below those of the output that a layer makes for it, at most
         for row, below, size in reversed(list(zip(table, table[1:], row_bytes, strict=False))):
             reach += below[kernels.TAPS] // 2 + row[kernels.UNIT] - 1
             row[kernels.LINK] = links
             links += (step + 2 * reach) * size + VECTOR
-        joined *= step + 2 * reach + 2
-        tables = (table, np.array(inputs, np.int64), self._panels, np.array(table_row(out), np.int64))
-        shares = _shares(height, len(self._layers), -(-cpu.num_threads() // batch))
-        jobs = [(item, *share) for item in range(batch) for share in shares]
-
-        def work(job: tuple[int, int, int]) -> None:
-            memory = thread_memory(self._scratch + links + joined + VECTOR)
-            behind = memory + self._scratch
-            kernels.convolve(*tables, memory, behind, behind + links, *job, step)
-
-        cpu.share_out(work, jobs)
-        return out
+        return _Layout((height, width), table, step, int(links), int(joined * (step + 2 * reach + 2)))
 
 
 def _shares(height: int, layers: int, threads: int) -> list[tuple[int, int]]:
@@ -303,17 +325,9 @@ def _shares(height: int, layers: int, threads: int) -> list[tuple[int, int]]:
     return list(pairwise([*edges, height]))
 
 
-def _are_thin(inputs: list[list[int]]) -> bool:
-    """Return whether inputs fill fewer vectors side by side than one by one."""
-    channels = [row[kernels.CHANNELS] for row in inputs]
+def _are_thin(channels: Sequence[int]) -> bool:
+    """Return whether inputs of so many channels fill fewer vectors side by side than one by one."""
     return -(-sum(channels) // LANES) < sum(-(-count // LANES) for count in channels)
-
-
-def _set_linked_channels(rows: list[list[int]], channels: int) -> None:
-    """Give the input that is the output of the layer before its channels: what the others leave."""
-    for row in rows:
-        if row[kernels.ADDRESS] == 0:
-            row[kernels.CHANNELS] = channels - sum(other[kernels.CHANNELS] for other in rows if other is not row)
 
 
 def table_row(tensor: Tensor) -> list[int]:
