@@ -35,8 +35,11 @@ THREE_TAPS_SQUARE = torch.kron(_THREE_TAPS, _THREE_TAPS)
 #: Of two taps, at the points 0, 1, -1, 2 and infinity.
 _TWO_TAPS = torch.tensor([[3, 0], [-3, -3], [-1, 1], [1, 2], [0, 6]]).double() / 6
 
-#: Tiles, or pixels, that are worked on at once: their products stay in a core's own cache.
-CHUNK = ROW_MULTIPLE
+#: Tiles that are worked on at once: their products stay in a core's own cache.
+TILES_AT_ONCE = ROW_MULTIPLE
+
+#: The same for pixels, which have one product each where a tile has 25 or 36.
+PIXELS_AT_ONCE = 4 * ROW_MULTIPLE
 
 #: Rows of a thread's share, at least, for each layer of the chain: at its edges some rows are computed twice.
 MIN_ROWS = 8
@@ -127,15 +130,20 @@ class _Prepared:
             return 1
         return 8 if self.layer.is_transposed else 4
 
+    @property
+    def chunk(self) -> int:
+        """Tiles or pixels that are worked on at once."""
+        return TILES_AT_ONCE if self.is_winograd else PIXELS_AT_ONCE
+
     def scratch(self) -> int:
         """Bytes that a kernel needs beside its inputs and outputs."""
         inputs, _ = self.layer.channels
         wide, out = -(-inputs // LANES), sum(self.panels) * self.groups
         if self.is_winograd:
             products, patch, phases = (36, 36, 1) if self.stride == 1 else (25, 81, 4)
-            return VECTOR * (16 + patch * wide + products * (CHUNK * (phases * wide + out) + 2))
-        rows = self.taps * ((CHUNK - 1) * self.stride + self.taps) * inputs * NUMBER
-        return VECTOR * (1 + CHUNK * out + 1) + rows
+            return VECTOR * (16 + patch * wide + products * (self.chunk * (phases * wide + out) + 2))
+        rows = self.taps * ((self.chunk - 1) * self.stride + self.taps) * inputs * NUMBER
+        return VECTOR * (1 + self.chunk * out + 1) + rows
 
 
 def _prepare(layer: Convolution) -> _Prepared:
@@ -293,7 +301,7 @@ class Chain:
                 prepared.groups,
                 prepared.taps,
                 prepared.stride,
-                CHUNK,
+                prepared.chunk,
                 *(array.ctypes.data for array in numbers),
                 first,
                 end,
