@@ -316,7 +316,8 @@ class Pair:
         multiple = size_multiple(self._interpolator.levels_for(height, width)[0])
         mode = self._interpolator.padding
         value = PADDING_VALUE if mode == "constant" else None
-        padded = F.pad(tensor, [0, -width % multiple, 0, -height % multiple], mode=mode, value=value)
+        padding = [0, -width % multiple, 0, -height % multiple]
+        padded = F.pad(tensor, padding, mode=mode, value=value) if any(padding) else tensor.clone()
         return padded.contiguous(memory_format=torch.channels_last)
 
     def _alpha(self, synthesis: Synthesis, t: float) -> Tensor:

@@ -143,7 +143,8 @@ class UPRNet(nn.Module):
         """Compute the features of a frame; they serve every pair that the frame is part of.
 
         Args:
-            image: RGB in [0, 1], ``(B, 3, H, W)``, sizes divisible by ``2 ** (num_levels + 1)``.
+            image: RGB in [0, 1], ``(B, 3, H, W)``, sizes divisible by ``2 ** (num_levels + 1)``. The features hold it,
+                not a copy.
             num_levels: Levels of the pyramid, at least 1.
             skip_finest: The number of finest levels that estimate no motion (level 0 still synthesises).
 
@@ -168,12 +169,12 @@ class UPRNet(nn.Module):
         for index in features0.estimating:
             if index != len(flows) - 1:
                 # The context is doubled along with the flow: a quirk that the official weights expect.
-                flow, context = 2 * resize(flow, 2), 2 * resize(context, 2)
+                flow, context = resize(2 * flow, 2), resize(2 * context, 2)
             flow, context = self._refine_flow(features0.level(index).c2, features1.level(index).c2, flow, context)
             flows[index] = flow
         if flows[0] is None:
             scale = 2**features0.skip_finest
-            flows[0] = scale * resize(flow, scale)
+            flows[0] = resize(scale * flow, scale)
         return Motion(flows)
 
     def _refine_flow(self, c2_0: Tensor, c2_1: Tensor, flow: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,7 +215,7 @@ class UPRNet(nn.Module):
     def _synthesize_level(
         self, level0: PyramidLevel, level1: PyramidLevel, flow: Tensor, t: Tensor, coarse: Tensor | None
     ) -> Synthesis:
-        flow = resize(flow, FLOW_STRIDE) * torch.cat([t, t, 1 - t, 1 - t], dim=1)  # flow_0t and flow_1t
+        flow = resize(flow * torch.cat([t, t, 1 - t, 1 - t], dim=1), FLOW_STRIDE)  # flow_0t and flow_1t
         if coarse is not None:
             coarse = resize(coarse, flow.shape[-1] // coarse.shape[-1])
         warped = [warp_level(level0, flow[:, :2]), warp_level(level1, flow[:, 2:])]

@@ -155,10 +155,10 @@ class StripedUPRNet(UPRNet):
         if len(stripes) == 1 and level0.has_features:
             return self._asked_for(super()._synthesize_level(level0, level1, flow, t, coarse))
         height = level0.image.shape[2]
-        times = torch.cat([t, t, 1 - t, 1 - t], dim=1)
+        flow = flow * torch.cat([t, t, 1 - t, 1 - t], dim=1)
         seen = [_widened(rows, SYNTHESIS_HALO, height) for rows in stripes]
         source0, source1 = (
-            _Source(self, level, _rows_that_reach(seen, (flow * times)[:, first : first + 2], height))
+            _Source(self, level, _rows_that_reach(seen, flow[:, first : first + 2], height))
             for level, first in ((level0, 0), (level1, 2))
         )
 
@@ -166,7 +166,7 @@ class StripedUPRNet(UPRNet):
             rows, wide = stripes[number], seen[number]
             needed0, needed1 = source0.needed[number], source1.needed[number]
             both = range(min(needed0.start, needed1.start), max(needed0.stop, needed1.stop))
-            flows = _resized_rows(flow, FLOW_STRIDE, both) * times
+            flows = _resized_rows(flow, FLOW_STRIDE, both)
             synthesis = self.compose(
                 _rows_of(level0.image, wide),
                 _rows_of(level1.image, wide),
