@@ -89,6 +89,13 @@ def test_resize_is_torchs(channels: int, height: int, width: int, scale: float, 
     torch.testing.assert_close(resize(part, scale), expected, rtol=0, atol=TOLERANCE[dtype] / 10)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (8, 1)])
+def test_a_single_row_or_column_is_enlarged(height: int, width: int):
+    tensor = random(2, 3, height, width)
+    expected = F.interpolate(tensor, scale_factor=4, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize(tensor, 4), expected, rtol=0, atol=1e-12)
+
+
 def test_resize_has_a_gradient():
     tensor = random(1, 2, 4, 4).requires_grad_()
     resize(tensor, 2).sum().backward()

@@ -130,7 +130,8 @@ def resize(source, out, first, end):  # type: ignore[no-untyped-def]
     batch, height, width, channels = source.shape
     _, out_height, out_width, _ = out.shape
     real = source.dtype.type
-    item, row, pixel = source.strides[:3]
+    pixel = channels * source.itemsize  # and not what the array says: strides of axes of size 1 are anything
+    row = width * pixel
     for b in range(batch):
         for y in range(first, end):
             from_y = max((y + 0.5) * height / out_height - 0.5, 0.0)
@@ -146,7 +147,7 @@ def resize(source, out, first, end):  # type: ignore[no-untyped-def]
                 top_right, bottom_left = (1 - bottom_weight) * right_weight, bottom_weight * (1 - right_weight)
                 sum_of_four(
                     there + x * pixel,
-                    source.ctypes.data + b * item + top * row + left * pixel,
+                    source.ctypes.data + (b * height + top) * row + left * pixel,
                     down,
                     right,
                     channels,
