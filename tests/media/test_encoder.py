@@ -195,7 +195,7 @@ class TestTracks:
         assert reader.info.colour.chroma_location == encoding.colour.chroma_location
         bluish = frame.image[..., 2].astype(float) - images[0][..., 2]
         # Away from the bar. Half a pixel across would be 0.5 more in B alone; mjpeg loses some blue wherever it is.
-        assert abs(bluish[:16].mean()) < (1 if codec == "mjpeg" else 0.35)
+        assert abs(bluish[:16].mean()) < (1 if codec == "mjpeg" else 0.4)
 
     @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
     def test_aspect_and_tag_as_ffprobe_reads_them(self, tmp_path, probe, ending):

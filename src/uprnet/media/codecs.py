@@ -20,8 +20,8 @@ ENCODERS = {
 # Without mbtree the quality is more even from frame to frame, at about the same size; and x264 (core 165) reads
 # memory there that it never wrote, so that the same frames would give another file each time.
 OPTIONS: dict[str, dict[str, str]] = {
-    "libx264": {"crf": "16", "preset": "medium", "mbtree": "0"},
-    "libx264rgb": {"crf": "16", "preset": "medium", "mbtree": "0"},
+    "libx264": {"crf": "16", "preset": "faster", "mbtree": "0"},
+    "libx264rgb": {"crf": "16", "preset": "faster", "mbtree": "0"},
     "libx265": {"crf": "16", "preset": "fast", "x265-params": "log-level=none"},
     "libvpx-vp9": {"crf": "18", "b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "3"},
     "libvpx": {"crf": "8", "b": "20M", "deadline": "good", "cpu-used": "3"},
