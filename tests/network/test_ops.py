@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uprnet import InvalidInputError
-from uprnet.network.ops import backend_for, cost_volume, resize, splat_average, use_backend
+from uprnet.network.ops import backend_for, cost_volume, resize, splat_average, splat_average_both, use_backend
 
 BACKENDS = ["numba", "torch"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -100,6 +100,17 @@ def test_resize_has_a_gradient():
     tensor = random(1, 2, 4, 4).requires_grad_()
     resize(tensor, 2).sum().backward()
     torch.testing.assert_close(tensor.grad, torch.full_like(tensor, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("first_row", [0, 64])
+def test_two_tensors_are_splatted_at_once_as_one_by_one(dtype: torch.dtype, first_row: int):
+    few, many = random(2, 3, 9, 14, dtype=dtype), random(2, 21, 9, 14, seed=1, dtype=dtype)
+    flow = 3 * random(2, 2, 9, 14, seed=2, dtype=dtype)
+    for source, other in ((few, many), (many, few)):
+        warped = splat_average_both(source, other, flow, first_row)
+        assert torch.equal(warped[0], splat_average(source, flow, first_row))
+        assert torch.equal(warped[1], splat_average(other, flow, first_row))
 
 
 def test_splat_average_of_a_shift_by_hand():

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from uprnet.errors import InvalidInputError
 from uprnet.network.boxes import FeaturePyramid, FlowEstimator, FrameSynthesis
 from uprnet.network.config import ModelConfig, size_multiple
-from uprnet.network.ops import cost_volume, resize, splat_average
+from uprnet.network.ops import cost_volume, resize, splat_average, splat_average_both
 
 #: Motion is estimated on a grid this many times coarser than its level.
 FLOW_STRIDE = 4
@@ -116,8 +116,7 @@ def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> Pyramid
     half = 0.5 * resize(flow, 0.5)
     quarter = 0.5 * resize(half, 0.5)
     return PyramidLevel(
-        splat_average(level.image, flow, first_row),
-        splat_average(level.c0, flow, first_row),
+        *splat_average_both(level.image, level.c0, flow, first_row),
         splat_average(level.c1, half, first_row // 2),
         splat_average(level.c2, quarter, first_row // 4),
     )

@@ -7,6 +7,6 @@ devices that matter; `backend` decides which of them runs.
 from uprnet.network.ops.backend import backend_for, use_backend
 from uprnet.network.ops.matching import cost_volume
 from uprnet.network.ops.resizing import resize
-from uprnet.network.ops.splatting import splat_average
+from uprnet.network.ops.splatting import splat_average, splat_average_both
 
-__all__ = ["backend_for", "cost_volume", "resize", "splat_average", "use_backend"]
+__all__ = ["backend_for", "cost_volume", "resize", "splat_average", "splat_average_both", "use_backend"]

@@ -134,17 +134,23 @@ def _planes(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 3, 1, 2)
 
 
+def splat_average_both(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two warped tensors, and the weights that arrived; without gradient or tracing."""
+    src, other_src, displacement = _rows(source), _rows(other), _rows(flow)
+    out, other_out = torch.empty_like(src), torch.empty_like(other_src)
+    weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
+    height, numbers = src.shape[1], src.numel() + other_src.numel()
+    _in_bands(kernels.reach, height, displacement.numel(), displacement, lowest, highest)
+    rows_at_once = max(1, _CACHED_BYTES * height // (src.itemsize * numbers or 1))
+    arrays = (src, other_src, displacement, lowest, highest, out, other_out, weight)
+    _in_bands(kernels.splat, height, numbers, *arrays, rows_at_once=rows_at_once)
+    return _planes(out), _planes(other_out), weight
+
+
 def _splat_now(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Return the warped tensor and the weights that arrived."""
-    src, displacement = _rows(source), _rows(flow)
-    out = torch.empty_like(src)
-    weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
-    height = src.shape[1]
-    _in_bands(kernels.reach, height, displacement.numel(), displacement, lowest, highest)
-    rows_at_once = max(1, _CACHED_BYTES * height // (src.nbytes or 1))
-    arrays = (src, displacement, lowest, highest, out, weight)
-    _in_bands(kernels.splat, height, src.numel(), *arrays, rows_at_once=rows_at_once)
-    return _planes(out), weight
+    warped, _, weights = splat_average_both(source, source[:, :0], flow)
+    return warped, weights
 
 
 _splat = torch.library.custom_op("uprnet::splat_average_cpu", _splat_now, mutates_args=(), device_types="cpu")

@@ -41,19 +41,21 @@ def reach(flow, lowest, highest, first, end):  # type: ignore[no-untyped-def]
 
 
 @jit(fastmath={"contract"})
-def splat(source, flow, lowest, highest, out, weight, first, end):  # type: ignore[no-untyped-def]
-    """Average-splat ``source`` into rows ``first`` to ``end`` of ``out``, and write the weights that arrived.
+def splat(source, other, flow, lowest, highest, out, other_out, weight, first, end):  # type: ignore[no-untyped-def]
+    """Average-splat ``source`` and ``other`` into rows ``first`` to ``end`` of their outs; write the weights, too.
 
     ``lowest`` and ``highest`` are what `reach` writes: rows from which nothing comes here need not be looked at.
     Sums are kept apart, with a margin of a pixel all around, so that each source pixel has four pixels to go to.
     """
     batch, height, width, channels = source.shape
+    others = other.shape[3]
     real = source.dtype.type
-    pixel = channels * source.itemsize
-    aligned = (channels + 3) // 4 * 4
-    sums = np.empty((end - first + 2, width + 2, aligned), source.dtype)
+    pixel, other_pixel = channels * source.itemsize, others * source.itemsize
+    other_at = (channels + 3) // 4 * 4
+    sums = np.empty((end - first + 2, width + 2, other_at + (others + 3) // 4 * 4), source.dtype)
     weights = np.empty(sums.shape[:2], source.dtype)
     row_step, pixel_step = sums.strides[:2]
+    other_step = other_at * source.itemsize
     for b in range(batch):
         sums[:] = 0
         weights[:] = 0
@@ -76,16 +78,21 @@ def splat(source, flow, lowest, highest, out, weight, first, end):  # type: igno
                 weights[row, column + 1] += top_right
                 weights[row + 1, column] += bottom_left
                 weights[row + 1, column + 1] += bottom_right
-                here = source.ctypes.data + ((b * height + y) * width + x) * pixel
+                factors = (top_left, top_right, bottom_left, bottom_right)
+                place = (b * height + y) * width + x
                 there = sums.ctypes.data + row * row_step + column * pixel_step
-                add_to_four(there, row_step, pixel_step, here, channels, top_left, top_right, bottom_left, bottom_right)
+                add_to_four(there, row_step, pixel_step, source.ctypes.data + place * pixel, channels, *factors)
+                here = other.ctypes.data + place * other_pixel
+                add_to_four(there + other_step, row_step, pixel_step, here, others, *factors)
         for y in range(first, end):
             for x in range(width):
                 w = weights[y - first + 1, x + 1]
                 weight[b, y, x] = w
+                scale = real(1) / w if w != 0 else real(1)
+                place = (b * height + y) * width + x
                 here = sums.ctypes.data + (y - first + 1) * row_step + (x + 1) * pixel_step
-                there = out.ctypes.data + ((b * height + y) * width + x) * pixel
-                copy_scaled(there, here, channels, real(1) / w if w != 0 else real(1))
+                copy_scaled(out.ctypes.data + place * pixel, here, channels, scale)
+                copy_scaled(other_out.ctypes.data + place * other_pixel, here + other_step, others, scale)
 
 
 @jit(fastmath=_REORDER)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from uprnet.errors import InvalidInputError
 from uprnet.network.ops import cpu
-from uprnet.network.ops.backend import backend_for
+from uprnet.network.ops.backend import backend_for, is_plain_call
 
 
 def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
@@ -58,6 +58,17 @@ def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
     wide_source, wide_flow = source.to(dtype), flow.to(dtype)
     compute = cpu.splat_average if backend == "numba" else splat_average_definition
     return compute(wide_source, wide_flow).to(source.dtype)
+
+
+def splat_average_both(source: Tensor, other: Tensor, flow: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
+    """Warp two tensors of one size along the same flow, as `splat_average` does; on the CPU that is done at once."""
+    is_same = source.dtype == other.dtype in (torch.float32, torch.float64) and flow.dtype == source.dtype
+    if is_same and backend_for(source) == "numba" and is_plain_call(source, other, flow):
+        warped, other_warped, _ = cpu.splat_average_both(
+            source, other, _rounded_as_at(flow, first_row) if first_row else flow
+        )
+        return warped, other_warped
+    return splat_average(source, flow, first_row), splat_average(other, flow, first_row)
 
 
 def _rounded_as_at(flow: Tensor, first_row: int) -> Tensor:
