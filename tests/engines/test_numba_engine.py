@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from uprnet.engines import numba as engine
 from uprnet.engines.graph import Convolution, Graph
+from uprnet.network.ops import cpu
 from uprnet.network.ops.vectors import LANES, VECTOR
 
 
@@ -144,14 +145,14 @@ def test_scratch_memory_is_what_steps_need_and_not_overrun(monkeypatch: pytest.M
     guard = np.arange(4096, dtype=np.uint8)
     held: list[tuple[np.ndarray, int]] = []
 
-    def memory(size: int) -> int:
+    def memory(size: int) -> np.ndarray:
         block = np.zeros(size + guard.size + VECTOR, np.uint8)
         first = -block.ctypes.data % VECTOR
         block[first + size : first + size + guard.size] = guard
         held.append((block, first + size))
-        return block.ctypes.data + first
+        return block[first:]
 
-    monkeypatch.setattr(engine, "thread_memory", memory)
+    monkeypatch.setattr(cpu, "thread_memory", memory)
     (got,) = program([known[name] for name in graph.inputs])
     torch.testing.assert_close(got, expected_of_chain(graph, known), rtol=0, atol=1e-4)
     for block, end in held:

@@ -7,13 +7,22 @@ import math
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from uprnet import InvalidInputError
-from uprnet.network.ops import backend_for, cost_volume, resize, splat_average, splat_average_both, use_backend
+from uprnet.network.ops import (
+    backend_for,
+    cost_volume,
+    cpu,
+    resize,
+    splat_average,
+    splat_average_both,
+    use_backend,
+)
 
 BACKENDS = ["numba", "torch"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -111,6 +120,28 @@ def test_two_tensors_are_splatted_at_once_as_one_by_one(dtype: torch.dtype, firs
         warped = splat_average_both(source, other, flow, first_row)
         assert torch.equal(warped[0], splat_average(source, flow, first_row))
         assert torch.equal(warped[1], splat_average(other, flow, first_row))
+
+
+@pytest.mark.parametrize(("channels", "others"), [(1, 0), (3, 16), (19, 8)])
+@pytest.mark.parametrize("rows_at_once", [1, 4, 100])
+def test_splatting_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch, rows_at_once: int, channels: int, others: int):
+    source, other = random(1, channels, 9, 7), random(1, others, 9, 7, seed=1)
+    flow = 4 * random(1, 2, 9, 7, seed=2)
+    flow[..., ::3] -= flow[..., ::3] % 1  # whole pixels, right to the edges
+    held: list[np.ndarray] = []
+
+    def memory(size: int) -> np.ndarray:
+        held.append(np.full(size + 1024, 0xFF, np.uint8))  # NaN
+        return held[-1]
+
+    monkeypatch.setattr(cpu, "thread_memory", memory)
+    monkeypatch.setattr(cpu, "_CACHED_BYTES", rows_at_once * 7 * 8 * (channels + others))
+    with use_backend("numba"):
+        warped = splat_average_both(source, other, flow)
+    for tensor, result in zip((source, other), warped, strict=True):
+        torch.testing.assert_close(result, splat_loop(tensor, flow), rtol=0, atol=1e-10)
+    assert held
+    assert all((block[-1024:] == 0xFF).all() for block in held)
 
 
 def test_splat_average_of_a_shift_by_hand():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from uprnet.engines import gradient_kernels as kernels
 from uprnet.engines.graph import Convolution
-from uprnet.engines.numba import THREE_TAPS_SQUARE, Chain, channels_last, panel_widths, table_row, thread_memory
+from uprnet.engines.numba import THREE_TAPS_SQUARE, Chain, channels_last, panel_widths, table_row
 from uprnet.network.ops import cpu
 from uprnet.network.ops.vectors import LANES, VECTOR
 
@@ -161,7 +161,8 @@ def weight_gradient(source: Tensor, gradient: Tensor) -> Tensor:
 
     def work(job: tuple[int, int, int]) -> None:
         first, end, place = job
-        kernels.add_weight_gradient(*tables, height, width, panels, chunk, first, end, thread_memory(scratch), place)
+        memory = cpu.thread_memory(scratch).ctypes.data
+        kernels.add_weight_gradient(*tables, height, width, panels, chunk, first, end, memory, place)
 
     cpu.share_out(work, jobs)
     taps = source.new_empty(3, 3, *sums.shape[2:])

@@ -8,8 +8,6 @@ counted from the top of the picture, so that the result is the same for any numb
 
 from __future__ import annotations
 
-import mmap
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,11 +53,6 @@ MAX_LAYOUTS = 32
 
 #: Fewer input channels than these are not worth Winograd's transforms.
 MIN_WINOGRAD_CHANNELS = 12
-
-#: Makes memory that a forked process does not share; where nothing is forked, there is no such choice.
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-
-_local = threading.local()
 
 
 def build(graph: Graph) -> Callable[[list[Tensor]], list[Tensor]]:
@@ -234,10 +227,13 @@ def panel_widths(vectors: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the kernels need to know of a chain for pictures of one size."""
+    """What the kernels need to know of a chain for pictures of one size.
+
+    Numbers of Python's own, no array: one that stays would cut the heap in two where tensors come and go.
+    """
 
     size: tuple[int, int]  # rows and columns of the output
-    layers: NDArray[np.int64]  # a row of numbers for each layer
+    layers: tuple[tuple[int, ...], ...]  # the numbers of each layer
     step: int  # rows of output that are made at once
     links: int  # bytes of what passes from layer to layer
     joined: int  # bytes of the joined inputs of the first layer
@@ -266,14 +262,15 @@ class Chain:
         layout = self._layout(height, width, tuple(row[kernels.CHANNELS] for row in inputs[:count]))
         shape = batch, self._layers[-1].layer.channels[1], *layout.size
         out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-        tables = (layout.layers, np.array(inputs, np.int64), self._panels, np.array(table_row(out), np.int64))
+        layers, read, written = (np.array(rows, np.int64) for rows in (layout.layers, inputs, table_row(out)))
         shares = _shares(layout.size[0], len(self._layers), -(-cpu.num_threads() // batch))
         jobs = [(item, *share) for item in range(batch) for share in shares]
 
         def work(job: tuple[int, int, int]) -> None:
-            memory = thread_memory(self._scratch + layout.links + layout.joined + VECTOR)
+            memory = cpu.thread_memory(self._scratch + layout.links + layout.joined + VECTOR).ctypes.data
             behind = memory + self._scratch
-            kernels.convolve(*tables, memory, behind, behind + layout.links, *job, layout.step)
+            joined = behind + layout.links
+            kernels.convolve(layers, read, self._panels, written, memory, behind, joined, *job, layout.step)
 
         cpu.share_out(work, jobs)
         return out
@@ -322,7 +319,8 @@ class Chain:
             reach += below[kernels.TAPS] // 2 + row[kernels.UNIT] - 1
             row[kernels.LINK] = links
             links += (step + 2 * reach) * size + VECTOR
-        return _Layout((height, width), table, step, int(links), int(joined * (step + 2 * reach + 2)))
+        layers = tuple(map(tuple, table.tolist()))
+        return _Layout((height, width), layers, step, int(links), int(joined * (step + 2 * reach + 2)))
 
 
 def _shares(height: int, layers: int, threads: int) -> list[tuple[int, int]]:
@@ -347,16 +345,3 @@ def table_row(tensor: Tensor) -> list[int]:
 def channels_last(tensor: Tensor) -> Tensor:
     """Return the tensor with the channels of a pixel side by side: itself, or a copy."""
     return tensor if tensor.stride(1) == 1 else tensor.contiguous(memory_format=torch.channels_last)
-
-
-def thread_memory(size: int) -> int:
-    """Return the address of this thread's own ``size`` bytes, which start with a whole vector.
-
-    They come straight from the system: pages that are not touched take no memory, and the heap gets no holes.
-    """
-    memory: mmap.mmap | None = getattr(_local, "memory", None)
-    if memory is None or len(memory) < size:
-        memory = _local.memory = mmap.mmap(-1, size, **_PRIVATE)
-        _local.address = np.frombuffer(memory, np.uint8).ctypes.data
-    address: int = _local.address
-    return address

@@ -8,6 +8,7 @@ is the same from run to run and for any number of threads.
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections import deque
@@ -18,8 +19,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from numba import typeof
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
@@ -38,6 +41,9 @@ Job = TypeVar("Job")
 
 #: Kernels that are compiled, with the types they are compiled for.
 _compiled: set[tuple[object, torch.dtype]] = set()
+
+#: Makes memory that a forked process does not share; where nothing is forked, there is no such choice.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 _local = threading.local()
 
@@ -106,18 +112,39 @@ def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
         helper.result()
 
 
-def _in_bands(kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once: int | None = None) -> None:
-    """Run ``kernel(*arrays, first_row, end_row)`` over all rows: a band for each thread, in steps of some rows."""
+def thread_memory(size: int) -> NDArray[np.uint8]:
+    """Return this thread's own memory, at least ``size`` bytes, which start with a whole vector.
+
+    They come straight from the system: pages that are not touched take no memory, and the heap gets no holes.
+    """
+    memory: NDArray[np.uint8] | None = getattr(_local, "memory", None)
+    if memory is None or len(memory) < size:
+        memory = _local.memory = np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), np.uint8)
+    return memory
+
+
+def _in_bands(
+    kernel: Any, rows: int, work: int, *tensors: Tensor, rows_at_once: int | None = None, scratch: int = 0
+) -> None:
+    """Run ``kernel(*arrays, first_row, end_row)`` over all rows: a band for each thread, in steps of some rows.
+
+    If it needs scratch memory, so many numbers of it, in an array of the tensors' type, come after the arrays.
+    """
     arrays = [tensor.detach().numpy() for tensor in tensors]
+
+    def own() -> list[NDArray[Any]]:
+        size = scratch * arrays[0].itemsize
+        return [thread_memory(size)[:size].view(arrays[0].dtype)] if scratch else []
+
     if (kernel, tensors[0].dtype) not in _compiled:
         # In the calling thread: a pool thread that compiles waits for ever if the caller holds an import lock.
-        kernel.compile(tuple(map(typeof, (*arrays, 0, 0))))
+        kernel.compile(tuple(map(typeof, (*arrays, *own(), 0, 0))))
         _compiled.add((kernel, tensors[0].dtype))
 
     def run(first: int, end: int) -> None:
-        step = rows_at_once or rows
+        step, memory = rows_at_once or rows, own()
         for row in range(first, end, step):
-            kernel(*arrays, row, min(row + step, end))
+            kernel(*arrays, *memory, row, min(row + step, end))
 
     threads = 1 if work < _SINGLE_THREAD_WORK else min(num_threads(), rows)
     edges = [rows * i // threads for i in range(threads + 1)]
@@ -139,11 +166,13 @@ def splat_average_both(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Ten
     src, other_src, displacement = _rows(source), _rows(other), _rows(flow)
     out, other_out = torch.empty_like(src), torch.empty_like(other_src)
     weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
-    height, numbers = src.shape[1], src.numel() + other_src.numel()
+    _, height, width, channels = src.shape
+    numbers = src.numel() + other_src.numel()
     _in_bands(kernels.reach, height, displacement.numel(), displacement, lowest, highest)
-    rows_at_once = max(1, _CACHED_BYTES * height // (src.itemsize * numbers or 1))
+    rows_at_once = min(max(1, _CACHED_BYTES * height // (src.itemsize * numbers or 1)), height)
     arrays = (src, other_src, displacement, lowest, highest, out, other_out, weight)
-    _in_bands(kernels.splat, height, numbers, *arrays, rows_at_once=rows_at_once)
+    scratch = kernels.numbers_of_sums(rows_at_once, width, channels, other_src.shape[3])
+    _in_bands(kernels.splat, height, numbers, *arrays, rows_at_once=rows_at_once, scratch=scratch)
     return _planes(out), _planes(other_out), weight
 
 

@@ -40,22 +40,33 @@ def reach(flow, lowest, highest, first, end):  # type: ignore[no-untyped-def]
             lowest[b, y], highest[b, y] = low, high
 
 
+def numbers_of_sums(rows: int, width: int, channels: int, others: int) -> int:
+    """Return how many numbers `splat` needs for its sums, for so many rows at once."""
+    return int((rows + 2) * (width + 2) * (_fours(channels) + _fours(others) + 1))
+
+
+@jit()
+def _fours(channels):  # type: ignore[no-untyped-def]
+    """Return the next multiple of 4."""
+    return (channels + 3) // 4 * 4
+
+
 @jit(fastmath={"contract"})
-def splat(source, other, flow, lowest, highest, out, other_out, weight, first, end):  # type: ignore[no-untyped-def]
+def splat(source, other, flow, lowest, highest, out, other_out, weight, scratch, first, end):  # type: ignore[no-untyped-def]
     """Average-splat ``source`` and ``other`` into rows ``first`` to ``end`` of their outs; write the weights, too.
 
     ``lowest`` and ``highest`` are what `reach` writes: rows from which nothing comes here need not be looked at.
-    Sums are kept apart, with a margin of a pixel all around, so that each source pixel has four pixels to go to.
+    Sums are kept apart, in ``scratch``, with a margin of a pixel all around: each source pixel has four to go to.
     """
     batch, height, width, channels = source.shape
     others = other.shape[3]
     real = source.dtype.type
     pixel, other_pixel = channels * source.itemsize, others * source.itemsize
-    other_at = (channels + 3) // 4 * 4
-    sums = np.empty((end - first + 2, width + 2, other_at + (others + 3) // 4 * 4), source.dtype)
-    weights = np.empty(sums.shape[:2], source.dtype)
-    row_step, pixel_step = sums.strides[:2]
-    other_step = other_at * source.itemsize
+    rows, columns, numbers = end - first + 2, width + 2, _fours(channels) + _fours(others)
+    pixel_step, other_step = numbers * source.itemsize, _fours(channels) * source.itemsize
+    row_step = columns * pixel_step
+    sums = scratch[: rows * columns * numbers]
+    weights = scratch[sums.size : sums.size + rows * columns].reshape(rows, columns)
     for b in range(batch):
         sums[:] = 0
         weights[:] = 0
