@@ -122,6 +122,15 @@ def test_two_tensors_are_splatted_at_once_as_one_by_one(dtype: torch.dtype, firs
         assert torch.equal(warped[1], splat_average(other, flow, first_row))
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [((1, 3, 4, 4), (1, 2, 4, 5), (1, 2, 4, 4)), ((1, 3, 4, 4), (1, 2, 4, 4), (1, 2, 5, 4)), ((3, 4, 4),) * 3],
+)
+def test_two_tensors_of_other_sizes_are_refused(sizes: tuple[tuple[int, ...], ...]):
+    with pytest.raises(InvalidInputError, match="must be"):
+        splat_average_both(*(random(*size) for size in sizes))
+
+
 @pytest.mark.parametrize(("channels", "others"), [(1, 0), (3, 16), (19, 8)])
 @pytest.mark.parametrize("rows_at_once", [1, 4, 100])
 def test_splatting_keeps_to_its_memory(monkeypatch: pytest.MonkeyPatch, rows_at_once: int, channels: int, others: int):

@@ -15,9 +15,9 @@ def resize(tensor: Tensor, scale: float) -> Tensor:
 
     That is `torch.nn.functional.interpolate`, which takes several times as long for few channels on a CPU.
     """
-    height, width = (size * scale for size in tensor.shape[2:])
-    is_whole = height == int(height) > 0 and width == int(width) > 0
-    fits = is_whole and tensor.dtype in (torch.float32, torch.float64) and backend_for(tensor) == "numba"
-    if fits and is_plain_call(tensor):
-        return cpu.resize(tensor, int(height), int(width))
+    is_float = tensor.dtype in (torch.float32, torch.float64)
+    if is_float and backend_for(tensor) == "numba" and is_plain_call(tensor):
+        height, width = (size * scale for size in tensor.shape[2:])
+        if height == int(height) > 0 and width == int(width) > 0:
+            return cpu.resize(tensor, int(height), int(width))
     return F.interpolate(tensor, scale_factor=scale, mode="bilinear", align_corners=False)

@@ -40,13 +40,7 @@ def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
     Reference:
         Niklaus and Liu, "Softmax Splatting for Video Frame Interpolation", CVPR 2020 (average splatting).
     """
-    if source.ndim != 4 or not source.is_floating_point():
-        raise InvalidInputError(
-            f"source must be floating with shape (B, C, H, W), got {source.dtype} {tuple(source.shape)}"
-        )
-    batch, _, height, width = source.shape
-    if flow.shape != (batch, 2, height, width):
-        raise InvalidInputError(f"flow must be {(batch, 2, height, width)}, got {tuple(flow.shape)}")
+    _check(source, flow)
     if first_row:
         flow = _rounded_as_at(flow, first_row)
     backend = backend_for(source)
@@ -61,7 +55,22 @@ def splat_average(source: Tensor, flow: Tensor, first_row: int = 0) -> Tensor:
 
 
 def splat_average_both(source: Tensor, other: Tensor, flow: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
-    """Warp two tensors of one size along the same flow, as `splat_average` does; on the CPU that is done at once."""
+    """Warp two tensors along the same flow, as `splat_average` does one by one; on the CPU they are warped at once.
+
+    Args:
+        source: Image or features, ``(B, C, H, W)``, floating.
+        other: More of them, ``(B, D, H, W)``.
+        flow: Displacement of every pixel, ``(B, 2, H, W)``.
+        first_row: Number of the first row, where these are some rows of a picture.
+
+    Returns:
+        Both, warped.
+
+    Raises:
+        InvalidInputError: As `splat_average`.
+    """
+    for tensor in (source, other):
+        _check(tensor, flow)
     is_same = source.dtype == other.dtype in (torch.float32, torch.float64) and flow.dtype == source.dtype
     if is_same and backend_for(source) == "numba" and is_plain_call(source, other, flow):
         warped, other_warped, _ = cpu.splat_average_both(
@@ -69,6 +78,16 @@ def splat_average_both(source: Tensor, other: Tensor, flow: Tensor, first_row: i
         )
         return warped, other_warped
     return splat_average(source, flow, first_row), splat_average(other, flow, first_row)
+
+
+def _check(source: Tensor, flow: Tensor) -> None:
+    if source.ndim != 4 or not source.is_floating_point():
+        raise InvalidInputError(
+            f"source must be floating with shape (B, C, H, W), got {source.dtype} {tuple(source.shape)}"
+        )
+    batch, _, height, width = source.shape
+    if flow.shape != (batch, 2, height, width):
+        raise InvalidInputError(f"flow must be {(batch, 2, height, width)}, got {tuple(flow.shape)}")
 
 
 def _rounded_as_at(flow: Tensor, first_row: int) -> Tensor:
