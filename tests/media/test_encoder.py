@@ -189,13 +189,14 @@ class TestTracks:
     )  # fmt: skip
     def test_chroma_is_read_where_it_was_written(self, tmp_path, ending, codec, chroma, location):
         picture = picture_with(Sampling(chroma, 8), colour=ColourTags(1, 1, 1, chroma_location=location))
-        images, encoding, path = through(tmp_path, ending, picture, EncoderSettings(codec), count=1)
+        settings = EncoderSettings(codec, preset="medium" if codec == "h264" else None)  # faster ones lose more blue
+        images, encoding, path = through(tmp_path, ending, picture, settings, count=1)
         with VideoReader(path) as reader:
             (frame,) = reader
         assert reader.info.colour.chroma_location == encoding.colour.chroma_location
         bluish = frame.image[..., 2].astype(float) - images[0][..., 2]
         # Away from the bar. Half a pixel across would be 0.5 more in B alone; mjpeg loses some blue wherever it is.
-        assert abs(bluish[:16].mean()) < (1 if codec == "mjpeg" else 0.4)
+        assert abs(bluish[:16].mean()) < (1 if codec == "mjpeg" else 0.35)
 
     @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv"])
     def test_aspect_and_tag_as_ffprobe_reads_them(self, tmp_path, probe, ending):
