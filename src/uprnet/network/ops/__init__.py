@@ -1,7 +1,7 @@
 """The operators that are no convolution: average splatting, the cost volume, and resizing.
 
-Each has one public function, a plain-torch definition that runs on any device, and compiled kernels for the
-devices that matter; `backend` decides which of them runs.
+Each has a public function (splatting a second one, for two tensors at once), a plain-torch definition that runs on any
+device, and compiled kernels for the devices that matter; `backend` decides which of them runs.
 """
 
 from uprnet.network.ops.backend import backend_for, use_backend

@@ -161,8 +161,8 @@ def _planes(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 3, 1, 2)
 
 
-def splat_average_both(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two warped tensors, and the weights that arrived; without gradient or tracing."""
+def _splat_both_now(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two warped tensors, and the weights that arrived."""
     src, other_src, displacement = _rows(source), _rows(other), _rows(flow)
     out, other_out = torch.empty_like(src), torch.empty_like(other_src)
     weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
@@ -178,7 +178,7 @@ def splat_average_both(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Ten
 
 def _splat_now(source: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Return the warped tensor and the weights that arrived."""
-    warped, _, weights = splat_average_both(source, source[:, :0], flow)
+    warped, _, weights = _splat_both_now(source, source[:, :0], flow)
     return warped, weights
 
 
@@ -286,6 +286,12 @@ def splat_average(source: Tensor, flow: Tensor) -> Tensor:
     run = _splat_now if is_plain_call(source, flow) else _splat
     warped: Tensor = run(source, flow)[0]
     return warped
+
+
+def splat_average_both(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the kernel of `uprnet.network.ops.splat_average_both` on checked CPU tensors; it has no gradient."""
+    warped, other_warped, _ = _splat_both_now(source, other, flow)
+    return warped, other_warped
 
 
 def cost_volume(features0: Tensor, features1: Tensor) -> Tensor:

@@ -73,10 +73,7 @@ def splat_average_both(source: Tensor, other: Tensor, flow: Tensor, first_row: i
         _check(tensor, flow)
     is_same = source.dtype == other.dtype in (torch.float32, torch.float64) and flow.dtype == source.dtype
     if is_same and backend_for(source) == "numba" and is_plain_call(source, other, flow):
-        warped, other_warped, _ = cpu.splat_average_both(
-            source, other, _rounded_as_at(flow, first_row) if first_row else flow
-        )
-        return warped, other_warped
+        return cpu.splat_average_both(source, other, _rounded_as_at(flow, first_row) if first_row else flow)
     return splat_average(source, flow, first_row), splat_average(other, flow, first_row)
 
 
