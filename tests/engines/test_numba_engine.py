@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from uprnet.engines import numba as engine
+from uprnet.engines import shares
 from uprnet.engines.graph import Convolution, Graph
 from uprnet.network.ops import cpu
 from uprnet.network.ops.vectors import LANES, VECTOR
@@ -62,7 +63,7 @@ def test_convolutions_are_those_of_torch(kind: str, channels: tuple[int, int], s
     torch.testing.assert_close(got, by_torch(one, [x]), rtol=0, atol=5e-5)
 
 
-def chain() -> tuple[Graph, dict[str, torch.Tensor]]:
+def chain(height: int = 35) -> tuple[Graph, dict[str, torch.Tensor]]:
     """A transposed convolution, three that follow it, one of which reads another input, too."""
     layers = (
         layer("a", ("x",), (12, 16), transposed=True),
@@ -70,7 +71,10 @@ def chain() -> tuple[Graph, dict[str, torch.Tensor]]:
         layer("c", ("b",), (24, 20), taps=1),
         layer("d", ("c",), (20, 8)),
     )
-    return Graph({"x": 12, "z": 6}, layers, ("d",), {"z": 0.2}), {"x": picture(12, 35, 22), "z": picture(6, 70, 44)}
+    return Graph({"x": 12, "z": 6}, layers, ("d",), {"z": 0.2}), {
+        "x": picture(12, height, 22),
+        "z": picture(6, 2 * height, 44),
+    }
 
 
 def expected_of_chain(graph: Graph, known: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -83,7 +87,7 @@ def expected_of_chain(graph: Graph, known: dict[str, torch.Tensor]) -> torch.Ten
 @pytest.mark.parametrize("step_bytes", [1, 2**16, 2**30])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_shares_and_steps_do_not_show(monkeypatch: pytest.MonkeyPatch, step_bytes: int, threads: int):
-    monkeypatch.setattr(engine, "MIN_ROWS", 1)
+    monkeypatch.setattr(shares, "MIN_ROWS", 1)
     monkeypatch.setattr(engine, "STEP_BYTES", step_bytes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     graph, known = chain()
@@ -92,7 +96,7 @@ def test_shares_and_steps_do_not_show(monkeypatch: pytest.MonkeyPatch, step_byte
 
 
 def test_the_result_is_the_same_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(engine, "MIN_ROWS", 1)
+    monkeypatch.setattr(shares, "MIN_ROWS", 1)
     graph, known = chain()
     run = engine.build(graph)
     results = []
@@ -102,15 +106,24 @@ def test_the_result_is_the_same_for_any_number_of_threads(monkeypatch: pytest.Mo
     assert all(torch.equal(results[0], result) for result in results)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 16, 100])
-@pytest.mark.parametrize("height", [1, 7, 8, 15, 30, 60, 480, 1083])
-def test_shares_are_whole_tiles_and_cover_every_row_once(height: int, threads: int):
-    shares = engine._shares(height, 2, threads)
-    assert [row for first, end in shares for row in range(first, end)] == list(range(height))
-    assert all(first % 8 == 0 and first < end for first, end in shares)
-    assert len(shares) <= threads
-    if height >= 60:
-        assert len(shares) >= min(threads, 3)
+@pytest.mark.parametrize("patience", [shares.PATIENCE, 0.0])
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_rows_taken_from_another_thread_are_those_made_again(
+    monkeypatch: pytest.MonkeyPatch, threads: int, patience: float
+):
+    """Tall enough for seams; without patience, or where the other thread is late, everything is computed."""
+    graph, known = chain(height=100)
+    run = engine.build(graph)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    (alone,) = run(list(known.values()))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(shares, "PATIENCE", patience)
+    saved: list[int] = []
+    save = engine.kernels.save_seam
+    monkeypatch.setattr(engine.kernels, "save_seam", lambda *arguments: saved.append(1) or save(*arguments))
+    (together,) = run(list(known.values()))
+    assert len(saved) == threads - 1
+    assert torch.equal(alone, together)
 
 
 def test_an_error_in_a_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
@@ -140,7 +153,7 @@ def test_scratch_memory_is_what_steps_need_and_not_overrun(monkeypatch: pytest.M
     program = engine.build(graph)
     widest = 44 * -(-24 // LANES) * VECTOR  # bytes of a row
     monkeypatch.setattr(engine, "STEP_BYTES", rows * widest)
-    monkeypatch.setattr(engine, "MIN_ROWS", 1)
+    monkeypatch.setattr(shares, "MIN_ROWS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     guard = np.arange(4096, dtype=np.uint8)
     held: list[tuple[np.ndarray, int]] = []

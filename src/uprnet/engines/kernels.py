@@ -48,7 +48,8 @@ ADDRESS, ITEM, ROW, PIXEL, CHANNELS = range(5)
 #: Columns of a table of layers. ``GROUPS`` is 4 where the outputs of a pixel become 2 x 2 pixels, else 1. Rows from
 #: ``FIRST_INPUT`` to ``END_INPUT`` of the table of inputs are what the layer reads; so with its panels. ``IS_JOINED``
 #: says that the inputs of the first layer are put side by side before they are read: they have few channels each.
-#: ``UNIT`` is the number of output rows of a tile; ``LINK`` is where a layer's output begins among the links, in bytes.
+#: ``UNIT`` is the number of output rows of a tile; ``LINK`` and ``SEAM`` are where a layer's output begins among the
+#: links and in a seam, in bytes.
 (
     IS_WINOGRAD,
     HEIGHT,
@@ -69,11 +70,9 @@ ADDRESS, ITEM, ROW, PIXEL, CHANNELS = range(5)
     IS_JOINED,
     UNIT,
     LINK,
-) = range(19)
-LAYER_COLUMNS = 19
-
-#: Rows that are a whole number of tiles of any layer's output.
-ROWS_AT_ONCE = 8
+    SEAM,
+) = range(20)
+LAYER_COLUMNS = 20
 
 
 @jit()
@@ -308,25 +307,25 @@ def _join(inputs, layer, item, first, end, joined):  # type: ignore[no-untyped-d
 
 
 @jit()
-def convolve(layers, inputs, panels, output, scratch, links, joined, item, first, end, step):  # type: ignore[no-untyped-def]
+def convolve(layers, inputs, panels, output, scratch, links, joined, item, held, done, ends, seam, first, end, step):  # type: ignore[no-untyped-def]
     """Run a chain of layers for rows ``first`` to ``end - 1`` of the last one's output, ``step`` rows at a time.
 
     A layer makes just the rows that the layers after it need next, in whole tiles counted from the top of the picture,
     to its own memory behind ``links``, where the few that will be needed once more stay. So no row is made twice, what
     passes from layer to layer is small enough for the cache, and a result does not depend on how rows are shared out.
-    ``first`` and ``step`` are multiples of `ROWS_AT_ONCE`. An input with address 0 is the output of the layer before.
+    ``first`` and ``step`` are whole tiles of every layer. An input with address 0 is the output of the layer before.
+
+    Of each layer rows ``held`` to ``done - 1`` are in memory; both are brought up to date, so that another call goes
+    on. Rows from ``ends`` on are not made but taken out of ``seam``, where `save_seam` put them.
     """
     count = layers.shape[0]
-    held, done, goal = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
-    held[count - 1] = first
-    for j in range(count - 2, -1, -1):
-        held[j] = max(held[j + 1] - layers[j + 1, TAPS] // 2, 0) // layers[j, UNIT] * layers[j, UNIT]
-    done[:] = held
+    goal = np.empty(count, np.int64)
     for bottom in range(first + step, end + step, step):
         goal[count - 1] = min(bottom, end)
         for j in range(count - 2, -1, -1):
-            needed = goal[j + 1] + layers[j + 1, TAPS] // 2
-            goal[j] = min((needed + layers[j, UNIT] - 1) // layers[j, UNIT] * layers[j, UNIT], layers[j + 1, HEIGHT])
+            needed = min(goal[j + 1], ends[j + 1]) + layers[j + 1, TAPS] // 2
+            whole = (needed + layers[j, UNIT] - 1) // layers[j, UNIT] * layers[j, UNIT]
+            goal[j] = min(whole if needed <= ends[j] else needed, layers[j + 1, HEIGHT])
         before = np.zeros(5, np.int64)
         for j in range(count):
             layer = layers[j]
@@ -343,21 +342,36 @@ def convolve(layers, inputs, panels, output, scratch, links, joined, item, first
                 copy(place, place + (kept - held[j]) * here[ROW], (done[j] - kept) * here[ROW] // NUMBER)
                 held[j] = kept
                 here[ADDRESS] = place - kept * here[ROW]
-            if goal[j] > done[j]:
+            own = min(goal[j], ends[j])
+            if own > done[j]:
                 table = inputs[layer[FIRST_INPUT] : layer[END_INPUT]].copy()
                 for i in range(table.shape[0]):
                     if table[i, ADDRESS] == 0:
                         table[i, :CHANNELS] = before[:CHANNELS]
                 if layer[IS_JOINED]:
                     padding = layer[TAPS] // 2
-                    top, under = max(done[j] - padding, 0), min(goal[j] + padding, layer[HEIGHT])
+                    top, under = max(done[j] - padding, 0), min(own + padding, layer[HEIGHT])
                     table = _join(table, layer, item, top, under, joined)
                 scale = 2 if layer[GROUPS] == 4 else 1
                 some = panels[layer[FIRST_PANEL] : layer[END_PANEL]]
-                top, under = done[j] // scale, goal[j] // scale
+                top, under = done[j] // scale, own // scale
                 if layer[IS_WINOGRAD]:
                     _winograd(layer, table, some, here, channels_out, scratch, item, top, under)
                 else:
                     _plain(layer, table, some, here, channels_out, scratch, item, top, under)
+                done[j] = own
+            if goal[j] > done[j]:
+                source = seam + layer[SEAM] + (done[j] - ends[j]) * here[ROW]
+                copy(here[ADDRESS] + done[j] * here[ROW], source, (goal[j] - done[j]) * here[ROW] // NUMBER)
                 done[j] = goal[j]
             before = here
+
+
+@jit()
+def save_seam(layers, links, starts, seam):  # type: ignore[no-untyped-def]
+    """Save the first rows of each layer but the last, which the share above needs, after the first step of a share."""
+    for j in range(layers.shape[0] - 1):
+        below = layers[j + 1]
+        row = (layers[j, OUTPUTS] + LANES - 1) // LANES * VECTOR * below[WIDTH]
+        end = min(starts[j + 1] + below[TAPS] // 2, below[HEIGHT])
+        copy(seam + layers[j, SEAM], links + layers[j, LINK], (end - starts[j]) * row // NUMBER)

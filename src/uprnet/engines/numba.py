@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from uprnet.engines import kernels
 from uprnet.engines.graph import Convolution, Graph
+from uprnet.engines.shares import Rows, Seam, Share, reach, rows_at_once, share_rows
 from uprnet.network.ops import cpu
 from uprnet.network.ops.vectors import LANES, NUMBER, ROW_MULTIPLE, VECTOR
 
@@ -38,12 +38,6 @@ TILES_AT_ONCE = ROW_MULTIPLE
 
 #: The same for pixels, which have one product each where a tile has 25 or 36.
 PIXELS_AT_ONCE = 4 * ROW_MULTIPLE
-
-#: Rows of a thread's share, at least, for each layer of the chain: at its edges some rows are computed twice.
-MIN_ROWS = 8
-
-#: The same where there are two shares only: a second thread gains more than computing some rows twice costs.
-MIN_ROWS_OF_TWO = 2
 
 #: Bytes that a layer makes at once, about, for the next one: so few that they stay in the cache.
 STEP_BYTES = 2**20
@@ -127,6 +121,11 @@ class _Prepared:
     def chunk(self) -> int:
         """Tiles or pixels that are worked on at once."""
         return TILES_AT_ONCE if self.is_winograd else PIXELS_AT_ONCE
+
+    @property
+    def rows(self) -> Rows:
+        """What sharing out rows needs to know."""
+        return Rows(self.tile_rows, self.taps // 2, self.weights.size / self.tile_rows**2)
 
     def scratch(self) -> int:
         """Bytes that a kernel needs beside its inputs and outputs."""
@@ -234,8 +233,10 @@ class _Layout:
 
     size: tuple[int, int]  # rows and columns of the output
     layers: tuple[tuple[int, ...], ...]  # the numbers of each layer
+    shares: tuple[Share, ...]  # what each thread makes
     step: int  # rows of output that are made at once
     links: int  # bytes of what passes from layer to layer
+    seam: int  # bytes of what passes from share to share
     joined: int  # bytes of the joined inputs of the first layer
 
 
@@ -251,6 +252,7 @@ class Chain:
         self.reads = [name for name, channels in self._inputs if not channels]
         self._panels = np.array([width for layer in self._layers for width in layer.panels], np.int64)
         self._scratch = -(-max(layer.scratch() for layer in self._layers) // VECTOR) * VECTOR
+        self._unit = rows_at_once([layer.rows for layer in self._layers])
         self._layout = lru_cache(MAX_LAYOUTS)(self._lay_out)
 
     def run(self, known: dict[str, Tensor]) -> Tensor:
@@ -259,25 +261,51 @@ class Chain:
         batch, _, height, width = like.shape
         inputs = [[0, 0, 0, 0, channels] if channels else table_row(known[name]) for name, channels in self._inputs]
         count = len(self._layers[0].layer.inputs)
-        layout = self._layout(height, width, tuple(row[kernels.CHANNELS] for row in inputs[:count]))
+        channels = tuple(row[kernels.CHANNELS] for row in inputs[:count])
+        layout = self._layout(height, width, channels, -(-cpu.num_threads() // batch))
         shape = batch, self._layers[-1].layer.channels[1], *layout.size
         out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
         layers, read, written = (np.array(rows, np.int64) for rows in (layout.layers, inputs, table_row(out)))
-        shares = _shares(layout.size[0], len(self._layers), -(-cpu.num_threads() // batch))
-        jobs = [(item, *share) for item in range(batch) for share in shares]
-
-        def work(job: tuple[int, int, int]) -> None:
-            memory = cpu.thread_memory(self._scratch + layout.links + layout.joined + VECTOR).ctypes.data
-            behind = memory + self._scratch
-            joined = behind + layout.links
-            kernels.convolve(layers, read, self._panels, written, memory, behind, joined, *job, layout.step)
-
-        cpu.share_out(work, jobs)
+        tables = (layers, read, self._panels, written)
+        seams = [[Seam(layout.seam if share.gives else 0) for share in layout.shares] for _ in range(batch)]
+        # From the bottom to the top: a share takes rows of the one below it.
+        jobs = [(item, number) for item in range(batch) for number in reversed(range(len(layout.shares)))]
+        cpu.share_out(lambda job: self._make(layout, tables, job[0], job[1], seams[job[0]]), jobs)
         return out
 
-    def _lay_out(self, height: int, width: int, channels: tuple[int, ...]) -> _Layout:
+    def _make(
+        self, layout: _Layout, tables: tuple[NDArray[np.int64], ...], item: int, number: int, seams: list[Seam]
+    ) -> None:
+        """Make one share of one item of the batch."""
+        share = layout.shares[number]
+        scratch = cpu.thread_memory(self._scratch + layout.links + layout.joined + VECTOR).ctypes.data
+        links = scratch + self._scratch
+        memory = (scratch, links, links + layout.links)
+        starts, held, done, ends = (
+            np.array(rows, np.int64) for rows in (share.starts, share.starts, share.starts, share.ends)
+        )
+        below = seams[number + 1].address if share.takes else 0
+
+        def make(first: int, end: int, step: int) -> None:
+            kernels.convolve(*tables, *memory, item, held, done, ends, below, first, end, step)
+
+        first = share.first
+        if share.gives:
+            make(first, first + self._unit, self._unit)
+            kernels.save_seam(tables[0], links, starts, seams[number].address)
+            seams[number].finish()
+            first += self._unit
+        if share.takes:
+            make(first, share.alone, layout.step)
+            first = max(first, share.alone)
+            if not seams[number + 1].wait():
+                ends[:-1] = layout.size[0]
+        make(first, share.end, layout.step)
+
+    def _lay_out(self, height: int, width: int, channels: tuple[int, ...], threads: int) -> _Layout:
         """Work out what `run` needs for inputs of some size; ``channels`` are those of the first layer's inputs."""
         table = np.zeros((len(self._layers), kernels.LAYER_COLUMNS), np.int64)
+        rows = [prepared.rows for prepared in self._layers]
         first = panels = joined = 0
         row_bytes: list[int] = []  # of each layer's output, as the next one reads it
         for row, prepared in zip(table, self._layers, strict=True):
@@ -313,22 +341,16 @@ class Chain:
             else:
                 height, width = (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
             row_bytes.append(-(-channels_out // LANES) * VECTOR * width)
-        step = max(STEP_BYTES // max(row_bytes) // kernels.ROWS_AT_ONCE, 1) * kernels.ROWS_AT_ONCE
-        links, reach = 0, 0  # bytes; rows above and below those of the output that a layer makes for it, at most
-        for row, below, size in reversed(list(zip(table, table[1:], row_bytes, strict=False))):
-            reach += below[kernels.TAPS] // 2 + row[kernels.UNIT] - 1
-            row[kernels.LINK] = links
-            links += (step + 2 * reach) * size + VECTOR
+        step = max(STEP_BYTES // max(row_bytes) // self._unit, 1) * self._unit
+        links = seam = overlap = 0  # bytes; rows above and below those of the output that a layer makes, at most
+        for i in range(len(rows) - 2, -1, -1):
+            overlap = reach(rows[i:])
+            table[i, kernels.LINK :] = links, seam
+            links += (step + 2 * overlap) * row_bytes[i] + VECTOR
+            seam += (rows[i].unit - 1 + 2 * rows[i + 1].padding) * row_bytes[i]
         layers = tuple(map(tuple, table.tolist()))
-        return _Layout((height, width), layers, step, int(links), int(joined * (step + 2 * reach + 2)))
-
-
-def _shares(height: int, layers: int, threads: int) -> list[tuple[int, int]]:
-    """Share rows out among threads, in whole tiles: the first row of each share, and the one after its last."""
-    fitting = max(height // (MIN_ROWS * layers), min(height // (MIN_ROWS_OF_TWO * layers), 2), 1)
-    count = min(threads, fitting, -(-height // kernels.ROWS_AT_ONCE))
-    edges = [round(height * i / count / kernels.ROWS_AT_ONCE) * kernels.ROWS_AT_ONCE for i in range(count)]
-    return list(pairwise([*edges, height]))
+        shares = tuple(share_rows(rows, height, threads))
+        return _Layout((height, width), layers, shares, step, links, seam, joined * (step + 2 * overlap + 2))
 
 
 def _are_thin(channels: Sequence[int]) -> bool:
