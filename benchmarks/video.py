@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--frames", type=int, default=20, help="source frames that are timed")
     parser.add_argument("--factor", type=int, default=2)
-    parser.add_argument("--presets", nargs="+", default=["medium", "veryfast"], help="of x264")
+    parser.add_argument("--presets", nargs="+", default=["faster", "medium"], help="of x264")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--lengths", type=int, nargs="*", default=[500, 10_000], help="frames of the memory test")
     parser.add_argument("--peak", type=Path, nargs=2, metavar=("SOURCE", "OUTPUT"), help=argparse.SUPPRESS)

@@ -292,8 +292,8 @@ class Pair:
             network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
             synthesis = network.synthesize(*known, t)
         height, width = size_of(self._images[0])
-        frame, merged, residual, mask0, mask1 = (part[..., :height, :width] for part in synthesis[:5])
-        return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
+        frame, merged, shares = (part[..., :height, :width] for part in synthesis[:3])
+        return Synthesis(frame, merged, shares, frames=[])
 
     def flow(self) -> tuple[Tensor, Tensor]:
         """Return ``flow_01`` and ``flow_10``, ``(B, 2, H, W)`` each, ``(dx, dy)`` in pixels of the images."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from uprnet import InvalidInputError
 from uprnet.network.ops import (
     backend_for,
+    blend,
     cost_volume,
     cpu,
     resize,
@@ -23,6 +24,7 @@ from uprnet.network.ops import (
     splat_average_both,
     use_backend,
 )
+from uprnet.network.ops.blending import blend_definition
 
 BACKENDS = ["numba", "torch"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -109,6 +111,27 @@ def test_resize_has_a_gradient():
     tensor = random(1, 2, 4, 4).requires_grad_()
     resize(tensor, 2).sum().backward()
     torch.testing.assert_close(tensor.grad, torch.full_like(tensor, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("times", [(0.5,), (0.25, 0.75)])
+def test_blending_is_its_definition(times: tuple[float, ...], dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(5)
+    warped0, warped1 = torch.rand(2, 2, 3, 9, 7, generator=generator, dtype=dtype)
+    shares = torch.rand(2, 5, 9, 7, generator=generator, dtype=dtype)  # frames beyond 0 and 1, too
+    shares[0, 0, 3, 4] = math.nan
+    t = torch.tensor(times, dtype=dtype).view(-1, 1, 1, 1)
+    with torch.inference_mode():
+        got, expected = blend(warped0, warped1, shares, t), blend_definition(warped0, warped1, shares, t)
+    torch.testing.assert_close(got, expected, rtol=0, atol=4 * torch.finfo(dtype).eps, equal_nan=True)
+    assert got[0].nan_to_num(0.5).min() == 0
+    assert got[0].nan_to_num(0.5).max() == 1
+
+
+def test_blending_has_a_gradient():
+    tensors = [torch.rand(1, channels, 4, 5, dtype=torch.float64, requires_grad=True) for channels in (3, 3, 5)]
+    t = torch.full((1, 1, 1, 1), 0.3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *tensors: blend(*tensors, t)[1], tensors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

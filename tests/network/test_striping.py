@@ -103,7 +103,7 @@ def test_details_are_left_out_if_not_asked_for(small: UPRNet):
         network = StripedUPRNet(small, Plan(64 * WIDTH), with_details=False)
         little = network.synthesize(*features, motion, 0.5)
     torch.testing.assert_close(little.frame, whole.frame, rtol=0, atol=1e-5)
-    assert [part.shape[1] for part in little[1:5]] == [0, 0, 0, 0]
+    assert [part.shape[1] for part in little[1:3]] == [0, 0]
 
 
 @pytest.mark.parametrize("first", [0, 64, 4000])
@@ -126,7 +126,9 @@ def test_halos_hold_all_that_the_convolutions_see():
     level = PyramidLevel(image, *model.encoder(image))
     for part, stride in ((level.c0, 1), (level.c1, 2), (level.c2, 4)):
         assert within_halo(part[:, :, 96 // stride : 112 // stride], image, ENCODER_HALO)
-    images = [torch.rand(1, channels, 192, 8, dtype=torch.float64, requires_grad=True) for channels in [3] * 5 + [4]]
+    images = [
+        torch.rand(1, channels, 192, 8, dtype=torch.float64, requires_grad=True) for channels in [3] * 5 + [2] * 2
+    ]
     c0, c1, c2 = (
         tuple(torch.rand(1, 2 * n, 192 // n, 8 // n, dtype=torch.float64, requires_grad=True) for _ in range(2))
         for n in (1, 2, 4)

@@ -91,7 +91,7 @@ def _flow_estimator(box: FlowEstimator) -> Graph:
 
 def _synthesis(box: FrameSynthesis) -> Graph:
     c = box.head.in_channels // 2
-    images = {"coarse": 3, "warped0": 3, "warped1": 3, "image0": 3, "image1": 3, "flow": 4}
+    images = {"coarse": 3, "warped0": 3, "warped1": 3, "image0": 3, "image1": 3, "flow0": 2, "flow1": 2}
     features = {"c0_0": c, "c0_1": c, "c1_0": 2 * c, "c1_1": 2 * c, "c2_0": 4 * c, "c2_1": 4 * c}
     layers = [
         *_stage("e0", tuple(images), box.encode0),

@@ -123,8 +123,8 @@ class FrameSynthesis(nn.Module):
         The lists are emptied, so that features that only they hold are dropped once they were used.
 
         Args:
-            images: Coarse frame, both warped images, both images, ``(B, 3, h, w)`` each, and flow_0t with flow_1t,
-                ``(B, 4, h, w)``.
+            images: Coarse frame, both warped images, both images, ``(B, 3, h, w)`` each, and flow_0t and flow_1t,
+                ``(B, 2, h, w)`` each.
             c0: Warped full-size features of the two frames, ``(B, c, h, w)`` each.
             c1: Warped half-size features of the two frames, ``(B, 2c, h/2, w/2)`` each.
             c2: Warped quarter-size features of the two frames, ``(B, 4c, h/4, w/4)`` each.

@@ -20,6 +20,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from uprnet.errors import InvalidInputError
 from uprnet.network.boxes import FeaturePyramid, FlowEstimator, FrameSynthesis
 from uprnet.network.config import ModelConfig, size_multiple
-from uprnet.network.ops import cost_volume, resize, splat_average, splat_average_both
+from uprnet.network.ops import blend, cost_volume, resize, splat_average, splat_average_both
 
 #: Motion is estimated on a grid this many times coarser than its level.
 FLOW_STRIDE = 4
@@ -90,10 +91,23 @@ class Synthesis(NamedTuple):
 
     frame: Tensor  # (B, 3, H, W) in [0, 1]
     merged: Tensor  # (B, 3, H, W) the warped frames, blended by the masks
-    residual: Tensor  # (B, 3, H, W) in (-1, 1), added to ``merged``
-    mask0: Tensor  # (B, 1, H, W) in (0, 1), trust in img0
-    mask1: Tensor  # (B, 1, H, W) in (0, 1), trust in img1
+    shares: Tensor  # (B, 5, H, W) in (0, 1), what the synthesis says: `residual`, `mask0` and `mask1`
     frames: list[Tensor | None]  # the frame of each level, index = level
+
+    @property
+    def residual(self) -> Tensor:
+        """What is added to ``merged``, ``(B, 3, H, W)`` in (-1, 1)."""
+        return 2 * self.shares[:, :3] - 1
+
+    @property
+    def mask0(self) -> Tensor:
+        """Trust in img0, ``(B, 1, H, W)`` in (0, 1)."""
+        return self.shares[:, 3:4]
+
+    @property
+    def mask1(self) -> Tensor:
+        """Trust in img1, ``(B, 1, H, W)`` in (0, 1)."""
+        return self.shares[:, 4:5]
 
 
 class Interpolation(NamedTuple):
@@ -102,6 +116,11 @@ class Interpolation(NamedTuple):
     frame: Tensor  # (B, 3, H, W) in [0, 1]
     flow_01: Tensor  # (B, 2, H, W) full-resolution pixels
     flow_10: Tensor  # (B, 2, H, W) full-resolution pixels
+
+
+def flows_to(t: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Return flow_0t and flow_1t, ``(B, 2, h, w)`` each, of a level's flow: what moves either frame to time ``t``."""
+    return flow[:, :2] * t, flow[:, 2:] * (1 - t)
 
 
 def warp_level(level: PyramidLevel, flow: Tensor, first_row: int = 0) -> PyramidLevel:
@@ -214,18 +233,18 @@ class UPRNet(nn.Module):
     def _synthesize_level(
         self, level0: PyramidLevel, level1: PyramidLevel, flow: Tensor, t: Tensor, coarse: Tensor | None
     ) -> Synthesis:
-        flow = resize(flow * torch.cat([t, t, 1 - t, 1 - t], dim=1), FLOW_STRIDE)  # flow_0t and flow_1t
+        flows = [resize(part, FLOW_STRIDE) for part in flows_to(t, flow)]
         if coarse is not None:
-            coarse = resize(coarse, flow.shape[-1] // coarse.shape[-1])
-        warped = [warp_level(level0, flow[:, :2]), warp_level(level1, flow[:, 2:])]
-        return self.compose(level0.image, level1.image, warped, flow, t, coarse)
+            coarse = resize(coarse, level0.image.shape[-1] // coarse.shape[-1])
+        warped = [warp_level(level, part) for level, part in zip((level0, level1), flows, strict=True)]
+        return self.compose(level0.image, level1.image, warped, flows, t, coarse)
 
     def compose(
         self,
         image0: Tensor,
         image1: Tensor,
         warped: list[PyramidLevel],
-        flow: Tensor,
+        flows: Sequence[Tensor],
         t: Tensor,
         coarse: Tensor | None,
     ) -> Synthesis:
@@ -235,7 +254,7 @@ class UPRNet(nn.Module):
             image0: The first image, ``(B, 3, h, w)``.
             image1: The second image, ``(B, 3, h, w)``.
             warped: Both frames' images and features, warped; the list is emptied, and features dropped once used.
-            flow: Flow that warped them, flow_0t and flow_1t, ``(B, 4, h, w)``.
+            flows: What warped them, flow_0t and flow_1t, ``(B, 2, h, w)`` each.
             t: Time, ``(B, 1, 1, 1)`` or ``(1, 1, 1, 1)``.
             coarse: The coarser level's frame at this level's size; None at the coarsest level.
         """
@@ -243,13 +262,9 @@ class UPRNet(nn.Module):
         warped.clear()
         if coarse is None:
             coarse = (1 - t) * warped0 + t * warped1
-        head = self.synthesis([coarse, warped0, warped1, image0, image1, flow], *features)
-        shares = torch.sigmoid(head)
-        residual, mask0, mask1 = 2 * shares[:, :3] - 1, shares[:, 3:4], shares[:, 4:5]
-        weight0, weight1 = mask0 * (1 - t), mask1 * t
-        merged = torch.lerp(warped1, warped0, weight0 / (weight0 + weight1))  # their weighted mean
-        frame = (merged + residual).clamp(0, 1)
-        return Synthesis(frame, merged, residual, mask0, mask1, [])
+        shares = torch.sigmoid(self.synthesis([coarse, warped0, warped1, image0, image1, *flows], *features))
+        frame, merged = blend(warped0, warped1, shares, t)
+        return Synthesis(frame, merged, shares, [])
 
     def forward(
         self, img0: Tensor, img1: Tensor, t: float | Tensor = 0.5, num_levels: int = 3, skip_finest: int = 0

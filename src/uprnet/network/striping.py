@@ -30,6 +30,7 @@ from uprnet.network.model import (
     UPRNet,
     check_levels,
     encoded_levels,
+    flows_to,
     warp_level,
 )
 from uprnet.network.ops import cost_volume, resize
@@ -155,42 +156,34 @@ class StripedUPRNet(UPRNet):
         if len(stripes) == 1 and level0.has_features:
             return self._asked_for(super()._synthesize_level(level0, level1, flow, t, coarse))
         height = level0.image.shape[2]
-        flow = flow * torch.cat([t, t, 1 - t, 1 - t], dim=1)
         seen = [_widened(rows, SYNTHESIS_HALO, height) for rows in stripes]
-        source0, source1 = (
-            _Source(self, level, _rows_that_reach(seen, flow[:, first : first + 2], height))
-            for level, first in ((level0, 0), (level1, 2))
-        )
+        sources = [
+            _Source(self, level, part, _rows_that_reach(seen, part, height))
+            for level, part in zip((level0, level1), flows_to(t, flow), strict=True)
+        ]
 
         def stripe(number: int) -> tuple[Tensor, ...]:
             rows, wide = stripes[number], seen[number]
-            needed0, needed1 = source0.needed[number], source1.needed[number]
-            both = range(min(needed0.start, needed1.start), max(needed0.stop, needed1.stop))
-            flows = _resized_rows(flow, FLOW_STRIDE, both)
+            warped, flows = map(list, zip(*(source.warped(number, wide) for source in sources), strict=True))
             synthesis = self.compose(
                 _rows_of(level0.image, wide),
                 _rows_of(level1.image, wide),
-                [
-                    source0.warped(number, wide, _rows_of(flows[:, :2], _within(needed0, both))),
-                    source1.warped(number, wide, _rows_of(flows[:, 2:], _within(needed1, both))),
-                ],
-                _rows_of(flows, _within(wide, both)),
+                warped,
+                flows,
                 t,
                 None if coarse is None else _resized_rows(coarse, height // coarse.shape[2], wide),
             )
-            return tuple(_rows_of(part, _within(rows, wide)) for part in self._asked_for(synthesis)[:5])
+            return tuple(_rows_of(part, _within(rows, wide)) for part in self._asked_for(synthesis)[:3])
 
-        frame, merged, residual, mask0, mask1 = _joined(
-            height, ((rows, stripe(number)) for number, rows in enumerate(stripes))
-        )
-        return Synthesis(frame, merged, residual, mask0, mask1, frames=[])
+        frame, merged, shares = _joined(height, ((rows, stripe(number)) for number, rows in enumerate(stripes)))
+        return Synthesis(frame, merged, shares, frames=[])
 
     def _asked_for(self, synthesis: Synthesis) -> Synthesis:
         """Leave out the details if they are not asked for."""
         if self.with_details:
             return synthesis
         nothing = synthesis.frame[:, :0]
-        return Synthesis(synthesis.frame, nothing, nothing, nothing, nothing, synthesis.frames)
+        return Synthesis(synthesis.frame, nothing, nothing, synthesis.frames)
 
 
 class _Source:
@@ -199,18 +192,21 @@ class _Source:
     Args:
         network: What encodes rows that are not kept.
         level: The frame at one level.
+        flow: What moves it to the new frame's time, ``(B, 2, h/4, w/4)``.
         needed: For each stripe the rows that are needed to warp it.
     """
 
-    def __init__(self, network: StripedUPRNet, level: PyramidLevel, needed: list[range]) -> None:
+    def __init__(self, network: StripedUPRNet, level: PyramidLevel, flow: Tensor, needed: list[range]) -> None:
         self.needed = needed
-        self._network, self._level = network, level
+        self._network, self._level, self._flow = network, level, flow
         self._overlap: tuple[range, PyramidLevel] = range(0), level  # rows that the next stripe needs, too
 
-    def warped(self, number: int, wanted: range, flow: Tensor) -> PyramidLevel:
-        """Return rows ``wanted`` of the warped frame; ``flow`` is that of the rows that are needed for them."""
+    def warped(self, number: int, wanted: range) -> tuple[PyramidLevel, Tensor]:
+        """Return rows ``wanted`` of the warped frame, and the flow of these rows, ``(B, 2, rows, w)``."""
         needed = self.needed[number]
-        return _cut(warp_level(self._features(number), flow, needed.start), _within(wanted, needed))
+        flow = _resized_rows(self._flow, FLOW_STRIDE, needed)
+        inside = _within(wanted, needed)
+        return _cut(warp_level(self._features(number), flow, needed.start), inside), _rows_of(flow, inside)
 
     def _features(self, number: int) -> PyramidLevel:
         needed = self.needed[number]

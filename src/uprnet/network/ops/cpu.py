@@ -247,6 +247,15 @@ def resize(tensor: Tensor, height: int, width: int) -> Tensor:
     return _planes(out)
 
 
+def blend(warped0: Tensor, warped1: Tensor, shares: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the kernel of `uprnet.network.ops.blend` on float32 or float64 CPU tensors; it has no gradient."""
+    images = (_rows(warped0), _rows(warped1))
+    frame, merged = torch.empty_like(images[0]), torch.empty_like(images[0])
+    times = t.flatten().expand(len(frame)).contiguous()
+    _in_bands(kernels.blend, frame.shape[1], 8 * frame.numel(), *images, _rows(shares), times, frame, merged)
+    return _planes(frame), _planes(merged)
+
+
 def prelu_(tensor: Tensor, slopes: Tensor) -> None:
     """Apply PReLU to a channels-last ``(B, C, H, W)`` tensor in place; without gradient or tracing."""
     rows = tensor.permute(0, 2, 3, 1)

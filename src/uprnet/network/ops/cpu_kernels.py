@@ -176,6 +176,26 @@ def resize(source, out, first, end):  # type: ignore[no-untyped-def]
                 )
 
 
+@jit(fastmath={"contract"})
+def blend(warped0, warped1, shares, times, frame, merged, first, end):  # type: ignore[no-untyped-def]
+    """Write rows ``first`` to ``end`` of the new frame and of the weighted mean of the warped ones."""
+    batch, _, width, channels = frame.shape
+    real = frame.dtype.type
+    zero, one, two = real(0), real(1), real(2)
+    for b in range(batch):
+        t = times[b]
+        for y in range(first, end):
+            for x in range(width):
+                weight0, weight1 = shares[b, y, x, channels] * (one - t), shares[b, y, x, channels + 1] * t
+                weight = weight0 / (weight0 + weight1)
+                for c in range(channels):
+                    mean = warped1[b, y, x, c] + weight * (warped0[b, y, x, c] - warped1[b, y, x, c])
+                    value = mean + (two * shares[b, y, x, c] - one)
+                    value = one if value > one else value  # NaN stays
+                    frame[b, y, x, c] = zero if value < zero else value
+                    merged[b, y, x, c] = mean
+
+
 @jit(fastmath=_REORDER)
 def cost_volume(features0, features1, costs, first, end):  # type: ignore[no-untyped-def]
     """Write rows ``first`` to ``end`` of the cost volume."""
