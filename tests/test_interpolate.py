@@ -83,13 +83,6 @@ def test_the_middle_is_nearer_to_the_truth_than_a_blend(interpolator: Interpolat
     assert np.square(frame - target.astype(float)).mean() < 0.5 * np.square(blend - target).mean()
 
 
-def test_many_times_equal_single_times(interpolator: Interpolator):
-    img0, img1 = images()
-    together = interpolator.between(img0, img1, [0.25, 0.5, 0.75])
-    single = [interpolator(img0, img1, t=t) for t in (0.25, 0.5, 0.75)]
-    assert all(np.array_equal(one, other) for one, other in zip(together, single, strict=True))
-
-
 def counted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[None]:
     """Count the calls of a method of the network."""
     calls: list[None] = []
@@ -101,6 +94,19 @@ def counted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[None]:
 
     monkeypatch.setattr(UPRNet, method, count)
     return calls
+
+
+@pytest.mark.parametrize(("channels", "levels"), [(3, None), (4, None), (3, 1)])
+def test_many_times_equal_single_times(monkeypatch: pytest.MonkeyPatch, channels: int, levels: int | None):
+    """To the bit: coarser levels are made at once, and this leaves no trace."""
+    interpolator = Interpolator("small", device="cpu", num_levels=levels)
+    img0, img1 = images(np.float32, channels=channels)
+    times = [k / 7 for k in range(1, 7)]
+    single = [interpolator(img0, img1, t=t) for t in times]
+    coarse = counted(monkeypatch, "synthesize_coarse")
+    together = interpolator.between(img0, img1, times)
+    assert len(coarse) == 2
+    assert all(np.array_equal(one, other) for one, other in zip(together, single, strict=True))
 
 
 def test_motion_is_estimated_once_for_all_times(monkeypatch: pytest.MonkeyPatch):

@@ -52,6 +52,9 @@ from uprnet.transfers import Transfers
 #: Pixels of frames at several times of a pair that a GPU makes at once: small frames alone leave most of it idle.
 PIXELS_AT_ONCE = 2**22
 
+#: Frames at several times of a pair whose coarser levels a CPU makes at once: together they are as large as the finest.
+TIMES_AT_ONCE = 4
+
 #: More levels would not find more motion: 8K takes 8 of them.
 MAX_LEVELS = 12
 
@@ -247,14 +250,19 @@ class Pair:
             return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in checked]
 
     def _times_at_once(self) -> int:
-        """Return how many frames are made at once: more than one only of single images without alpha.
+        """Return how many frames are made at once: more than one only of single images that are not cut into stripes.
 
-        All of them must fit into memory without being cut into stripes.
+        On a CPU that is meant of coarser levels. On a GPU all must fit into memory, and none may have alpha.
         """
         image = self._images[0]
+        if isinstance(image, Tensor) and image.ndim == 4:
+            return 1
+        if self._interpolator.device.type == "cpu":
+            whole = self._estimate()[0].level(0).image
+            return TIMES_AT_ONCE if self._interpolator._plan(1, *whole.shape[-2:]) == Plan() else 1
         height, width = size_of(image)
         count = self._interpolator._pixels_at_once // (height * width)
-        if count < 2 or channels_of(image) == 4 or (isinstance(image, Tensor) and image.ndim == 4):
+        if count < 2 or channels_of(image) == 4:
             return 1
         padded = self._estimate()[0].level(0).image
         while count > 1 and self._interpolator._plan(count, *padded.shape[-2:]) != Plan():
@@ -262,9 +270,22 @@ class Pair:
         return count
 
     def _start(self, times: Sequence[float]) -> list[Callable[[], Any]]:
-        """Start to make the frames at ``times``, all at once; what is returned waits for one of them each."""
+        """Start to make the frames at ``times``; what is returned waits for one of them each."""
+        if len(times) == 1 or self._interpolator.device.type != "cpu":
+            return self._start_at_once(times)
+        network = self._interpolator._planned(self._estimate()[0].level(0).image)
+        coarse = network.synthesize_coarse(*self._expanded(len(times)), torch.tensor(times))
+        one_by_one = [None] * len(times) if coarse is None else coarse.unbind()
+        return [
+            waiting
+            for t, part in zip(times, one_by_one, strict=True)
+            for waiting in self._start_at_once([t], None if part is None else part[None])
+        ]
+
+    def _start_at_once(self, times: Sequence[float], coarse: Tensor | None = None) -> list[Callable[[], Any]]:
         has_alpha = channels_of(self._images[0]) == 4
-        synthesis = self.synthesis(times[0] if len(times) == 1 else torch.tensor(times), with_details=has_alpha)
+        t = times[0] if len(times) == 1 else torch.tensor(times)
+        synthesis = self._synthesis(t, with_details=has_alpha, coarse=coarse)
         frame = synthesis.frame
         if has_alpha:
             frame = torch.cat([frame, self._alpha(synthesis, times[0])], dim=1)
@@ -284,13 +305,14 @@ class Pair:
             for one in t.tolist():
                 _time(one)
         with self._interpolator._at_work():
-            known = self._estimate()
-            if isinstance(t, Tensor):
-                count = len(t)
-                known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), known)
-                t = t.to(self._interpolator.device)
-            network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
-            synthesis = network.synthesize(*known, t)
+            return self._synthesis(t, with_details=with_details)
+
+    def _synthesis(self, t: float | Tensor, *, with_details: bool, coarse: Tensor | None = None) -> Synthesis:
+        known = self._estimate()
+        if isinstance(t, Tensor):
+            known, t = self._expanded(len(t)), t.to(self._interpolator.device)
+        network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
+        synthesis = network.synthesize(*known, t, *([] if coarse is None else [coarse]))
         height, width = size_of(self._images[0])
         frame, merged, shares = (part[..., :height, :width] for part in synthesis[:3])
         return Synthesis(frame, merged, shares, frames=[])
@@ -309,6 +331,11 @@ class Pair:
             network = self._interpolator._planned(features0.level(0).image)
             self._known = features0, features1, network.estimate_motion(features0, features1)
         return self._known
+
+    def _expanded(self, count: int) -> tuple[Features, Features, Motion]:
+        """Return what is known of the pair as a batch of so many of it."""
+        known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), self._estimate())
+        return cast("tuple[Features, Features, Motion]", known)
 
     def _padded(self, image: Any) -> Tensor:
         tensor = self._interpolator._transfers.send_image(image)[:, :3]

@@ -208,7 +208,14 @@ class UPRNet(nn.Module):
         to_middle = 0.5 / FLOW_STRIDE * flow  # in pixels of the quarter grid
         return splat_average(c2_0, to_middle[:, :2]), splat_average(c2_1, to_middle[:, 2:])
 
-    def synthesize(self, features0: Features, features1: Features, motion: Motion, t: float | Tensor) -> Synthesis:
+    def synthesize(
+        self,
+        features0: Features,
+        features1: Features,
+        motion: Motion,
+        t: float | Tensor,
+        coarse: Tensor | None = None,
+    ) -> Synthesis:
         """Make the frame at time ``t`` from what is known of the pair.
 
         Args:
@@ -216,17 +223,39 @@ class UPRNet(nn.Module):
             features1: Features of the second frame.
             motion: Motion between them.
             t: Time in (0, 1), one for all or ``(B,)``, one for each item of the batch.
+            coarse: What `synthesize_coarse` made for this time: only the finest level is left to do.
         """
+        levels = features0.synthesizing if coarse is None else [0]
+        return self._synthesize_levels(levels, features0, features1, motion, t, coarse)
+
+    def synthesize_coarse(
+        self, features0: Features, features1: Features, motion: Motion, t: float | Tensor
+    ) -> Tensor | None:
+        """Make the frame of the level before the finest, ``(B, 3, h, w)``; None where there is one level only.
+
+        Small pictures are made faster together: several times of one pair, as a batch of it expanded.
+        """
+        levels = features0.synthesizing[:-1]
+        return self._synthesize_levels(levels, features0, features1, motion, t, None).frame if levels else None
+
+    def _synthesize_levels(
+        self,
+        levels: list[int],
+        features0: Features,
+        features1: Features,
+        motion: Motion,
+        t: float | Tensor,
+        coarse: Tensor | None,
+    ) -> Synthesis:
         image = features0.level(0).image
         time = torch.as_tensor(t, dtype=image.dtype, device=image.device).view(-1, 1, 1, 1)
         frames: list[Tensor | None] = [None] * len(features0.levels)
         synthesis: Synthesis | None = None
-        for index in features0.synthesizing:
+        for index in levels:
             flow = motion.flows[index]
             assert flow is not None  # motion has every level that the features have
-            coarse = synthesis.frame if synthesis else None
             synthesis = self._synthesize_level(features0.level(index), features1.level(index), flow, time, coarse)
-            frames[index] = synthesis.frame
+            coarse = frames[index] = synthesis.frame
         assert synthesis is not None
         return synthesis._replace(frames=frames)
 

@@ -156,6 +156,11 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 2, 3, 1).contiguous()
 
 
+def _single(tensor: Tensor) -> Tensor:
+    """Return `_rows` of a tensor, and of an expanded one of its only item."""
+    return _rows(tensor[:1] if tensor.stride(0) == 0 else tensor)
+
+
 def _planes(tensor: Tensor) -> Tensor:
     """View ``(B, H, W, C)`` as ``(B, C, H, W)``, channels-last."""
     return tensor.permute(0, 3, 1, 2)
@@ -163,15 +168,17 @@ def _planes(tensor: Tensor) -> Tensor:
 
 def _splat_both_now(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return two warped tensors, and the weights that arrived."""
-    src, other_src, displacement = _rows(source), _rows(other), _rows(flow)
-    out, other_out = torch.empty_like(src), torch.empty_like(other_src)
-    weight, lowest, highest = src.new_empty(src.shape[:3]), src.new_empty(src.shape[:2]), src.new_empty(src.shape[:2])
-    _, height, width, channels = src.shape
-    numbers = src.numel() + other_src.numel()
+    src, other_src, displacement = _single(source), _single(other), _rows(flow)
+    batch, height, width, _ = displacement.shape
+    channels, others = src.shape[3], other_src.shape[3]
+    out, other_out = (src.new_empty(batch, height, width, count) for count in (channels, others))
+    weight = src.new_empty(batch, height, width)
+    lowest, highest = src.new_empty(batch, height), src.new_empty(batch, height)
+    numbers = out.numel() + other_out.numel()
     _in_bands(kernels.reach, height, displacement.numel(), displacement, lowest, highest)
     rows_at_once = min(max(1, _CACHED_BYTES * height // (src.itemsize * numbers or 1)), height)
     arrays = (src, other_src, displacement, lowest, highest, out, other_out, weight)
-    scratch = kernels.numbers_of_sums(rows_at_once, width, channels, other_src.shape[3])
+    scratch = kernels.numbers_of_sums(rows_at_once, width, channels, others)
     _in_bands(kernels.splat, height, numbers, *arrays, rows_at_once=rows_at_once, scratch=scratch)
     return _planes(out), _planes(other_out), weight
 

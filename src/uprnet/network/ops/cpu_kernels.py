@@ -56,9 +56,10 @@ def splat(source, other, flow, lowest, highest, out, other_out, weight, scratch,
     """Average-splat ``source`` and ``other`` into rows ``first`` to ``end`` of their outs; write the weights, too.
 
     ``lowest`` and ``highest`` are what `reach` writes: rows from which nothing comes here need not be looked at.
-    Sums are kept apart, in ``scratch``, with a margin of a pixel all around: each source pixel has four to go to.
+    Sums are kept apart, in ``scratch``, with a margin of a pixel all around: each source pixel has four to go to. The
+    sources may have one item for all of the batch.
     """
-    batch, height, width, channels = source.shape
+    batch, height, width, channels = out.shape
     others = other.shape[3]
     real = source.dtype.type
     pixel, other_pixel = channels * source.itemsize, others * source.itemsize
@@ -90,10 +91,10 @@ def splat(source, other, flow, lowest, highest, out, other_out, weight, scratch,
                 weights[row + 1, column] += bottom_left
                 weights[row + 1, column + 1] += bottom_right
                 factors = (top_left, top_right, bottom_left, bottom_right)
-                place = (b * height + y) * width + x
                 there = sums.ctypes.data + row * row_step + column * pixel_step
-                add_to_four(there, row_step, pixel_step, source.ctypes.data + place * pixel, channels, *factors)
-                here = other.ctypes.data + place * other_pixel
+                here = source.ctypes.data + ((b % len(source) * height + y) * width + x) * pixel
+                add_to_four(there, row_step, pixel_step, here, channels, *factors)
+                here = other.ctypes.data + ((b % len(other) * height + y) * width + x) * other_pixel
                 add_to_four(there + other_step, row_step, pixel_step, here, others, *factors)
         for y in range(first, end):
             for x in range(width):
