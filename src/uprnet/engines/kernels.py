@@ -16,18 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from uprnet.network.ops.jit import jit
-from uprnet.network.ops.vectors import (
-    LANES,
-    NUMBER,
+from uprnet.engines.winograd import (
     ROWS_1,
     ROWS_2,
     ROWS_3,
     ROWS_4,
-    VECTOR,
-    clear,
-    copy,
-    copy_pixels,
     finish,
     multiply_1,
     multiply_2,
@@ -41,6 +34,8 @@ from uprnet.network.ops.vectors import (
     transform_5_5,
     transform_6,
 )
+from uprnet.network.ops.jit import jit
+from uprnet.network.ops.vectors import LANES, NUMBER, VECTOR, clear, copy, copy_pixels
 
 #: Columns of a table of tensors: address, bytes from item to item, row to row and pixel to pixel, channels.
 ADDRESS, ITEM, ROW, PIXEL, CHANNELS = range(5)

@@ -21,8 +21,9 @@ from torch import Tensor
 from uprnet.engines import kernels
 from uprnet.engines.graph import Convolution, Graph
 from uprnet.engines.shares import Rows, Seam, Share, reach, rows_at_once, share_rows
+from uprnet.engines.winograd import ROW_MULTIPLE
 from uprnet.network.ops import cpu
-from uprnet.network.ops.vectors import LANES, NUMBER, ROW_MULTIPLE, VECTOR
+from uprnet.network.ops.vectors import LANES, NUMBER, VECTOR
 
 #: Winograd's transform of three taps, at the points 0, 1, -1, 2, -2 and infinity.
 _THREE_TAPS = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
