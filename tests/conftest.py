@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
@@ -12,6 +13,9 @@ import av
 import numpy as np
 import pytest
 import torch
+
+# A shell lets what runs in its background ignore Ctrl-C, and so would all processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if not torch.cuda.is_available():
     # Triton's kernels run under its interpreter then, which must be said before anything imports Triton.
