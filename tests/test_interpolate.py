@@ -96,16 +96,24 @@ def counted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[None]:
     return calls
 
 
-@pytest.mark.parametrize(("channels", "levels"), [(3, None), (4, None), (3, 1)])
-def test_many_times_equal_single_times(monkeypatch: pytest.MonkeyPatch, channels: int, levels: int | None):
+@pytest.mark.parametrize(("channels", "levels", "skip"), [(3, 3, 0), (4, 3, 0), (3, 4, 2), (3, 1, 0)])
+def test_many_times_equal_single_times(monkeypatch: pytest.MonkeyPatch, channels: int, levels: int, skip: int):
     """To the bit: coarser levels are made at once, and this leaves no trace."""
-    interpolator = Interpolator("small", device="cpu", num_levels=levels)
+    interpolator = Interpolator("small", device="cpu", num_levels=levels, skip_finest=skip)
     img0, img1 = images(np.float32, channels=channels)
     times = [k / 7 for k in range(1, 7)]
     single = [interpolator(img0, img1, t=t) for t in times]
-    coarse = counted(monkeypatch, "synthesize_coarse")
+    batches: list[int] = []
+    synthesize_coarse = UPRNet.synthesize_coarse
+
+    def watched(*arguments: Any) -> Any:
+        coarse = synthesize_coarse(*arguments)
+        batches.append(0 if coarse is None else len(coarse))
+        return coarse
+
+    monkeypatch.setattr(UPRNet, "synthesize_coarse", watched)
     together = interpolator.between(img0, img1, times)
-    assert len(coarse) == 2
+    assert batches == ([0, 0] if levels == 1 else [4, 2])
     assert all(np.array_equal(one, other) for one, other in zip(together, single, strict=True))
 
 

@@ -8,9 +8,8 @@ Convention:
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
@@ -20,12 +19,10 @@ from threading import RLock
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
-from uprnet.arrays import channels_of, check_alike, copied, size_of
+from uprnet.arrays import check_alike
 from uprnet.devices import pick_device
 from uprnet.engines import attach
 from uprnet.engines import choose as choose_engine
@@ -33,27 +30,22 @@ from uprnet.errors import InvalidInputError
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.network.compilation import compiled, compiler_errors
 from uprnet.network.config import (
-    PADDING_VALUE,
     Engine,
     Precision,
     default_num_levels,
     default_skip_finest,
-    size_multiple,
 )
 from uprnet.network.memory import Work, choose_plan, parse_memory
-from uprnet.network.model import Features, Motion, Synthesis, UPRNet
-from uprnet.network.ops import splat_average
+from uprnet.network.model import Features, UPRNet
 from uprnet.network.ops.cpu import threads_of_our_own
 from uprnet.network.precision import choose_dtype, with_convolutions_in
 from uprnet.network.striping import Plan, StripedUPRNet
 from uprnet.network.weights import check_has_weights, load_model
+from uprnet.pair import Pair
 from uprnet.transfers import Transfers
 
 #: Pixels of frames at several times of a pair that a GPU makes at once: small frames alone leave most of it idle.
 PIXELS_AT_ONCE = 2**22
-
-#: Frames at several times of a pair whose coarser levels a CPU makes at once: together they are as large as the finest.
-TIMES_AT_ONCE = 4
 
 #: More levels would not find more motion: 8K takes 8 of them.
 MAX_LEVELS = 12
@@ -227,144 +219,6 @@ class Interpolator:
         return num_levels, skip_finest
 
 
-class Pair:
-    """Two images and what is known of them; made by `Interpolator.pair`."""
-
-    def __init__(self, interpolator: Interpolator, img0: Any, img1: Any) -> None:
-        self._interpolator = interpolator
-        self._images = (img0, img1)
-        self._known: tuple[Features, Features, Motion] | None = None
-
-    def frame(self, t: float) -> Any:
-        """Return the frame at time ``t`` in [0, 1], in the type, size and range of the images."""
-        return self.frames([t])[0]
-
-    def frames(self, times: Iterable[float]) -> list[Any]:
-        """Return the frames at ``times``, several of which are made at once where that is faster."""
-        checked = [_time(t) for t in times]
-        between = [t for t in checked if t not in (0, 1)]
-        with self._interpolator._at_work(), torch.inference_mode():
-            at_once = self._times_at_once() if len(between) > 1 else 1
-            groups = [between[first : first + at_once] for first in range(0, len(between), at_once)]
-            made = iter([frame for group in groups for frame in self._start(group)])
-            return [copied(self._images[int(t)]) if t in (0, 1) else next(made)() for t in checked]
-
-    def _times_at_once(self) -> int:
-        """Return how many frames are made at once: more than one only of single images that are not cut into stripes.
-
-        On a CPU that is meant of coarser levels. On a GPU all must fit into memory, and none may have alpha.
-        """
-        image = self._images[0]
-        if isinstance(image, Tensor) and image.ndim == 4:
-            return 1
-        if self._interpolator.device.type == "cpu":
-            whole = self._estimate()[0].level(0).image
-            return TIMES_AT_ONCE if self._interpolator._plan(1, *whole.shape[-2:]) == Plan() else 1
-        height, width = size_of(image)
-        count = self._interpolator._pixels_at_once // (height * width)
-        if count < 2 or channels_of(image) == 4:
-            return 1
-        padded = self._estimate()[0].level(0).image
-        while count > 1 and self._interpolator._plan(count, *padded.shape[-2:]) != Plan():
-            count //= 2
-        return count
-
-    def _start(self, times: Sequence[float]) -> list[Callable[[], Any]]:
-        """Start to make the frames at ``times``; what is returned waits for one of them each."""
-        if len(times) == 1 or self._interpolator.device.type != "cpu":
-            return self._start_at_once(times)
-        network = self._interpolator._planned(self._estimate()[0].level(0).image)
-        coarse = network.synthesize_coarse(*self._expanded(len(times)), torch.tensor(times))
-        one_by_one = [None] * len(times) if coarse is None else coarse.unbind()
-        return [
-            waiting
-            for t, part in zip(times, one_by_one, strict=True)
-            for waiting in self._start_at_once([t], None if part is None else part[None])
-        ]
-
-    def _start_at_once(self, times: Sequence[float], coarse: Tensor | None = None) -> list[Callable[[], Any]]:
-        has_alpha = channels_of(self._images[0]) == 4
-        t = times[0] if len(times) == 1 else torch.tensor(times)
-        synthesis = self._synthesis(t, with_details=has_alpha, coarse=coarse)
-        frame = synthesis.frame
-        if has_alpha:
-            frame = torch.cat([frame, self._alpha(synthesis, times[0])], dim=1)
-        single = [frame] if len(times) == 1 else [frame[i : i + 1] for i in range(len(times))]
-        return [self._interpolator._transfers.fetch_image(part, self._images[0]) for part in single]
-
-    @torch.inference_mode()
-    def synthesis(self, t: float | Tensor, *, with_details: bool = True) -> Synthesis:
-        """Return the network's whole result at time ``t`` in (0, 1): frame, masks, residual, cropped to the images.
-
-        Several times, ``(N,)``, of single images give ``N`` results side by side in the batch. Without details, masks
-        and so on may have no channels: at 8K they take more than a gigabyte.
-        """
-        if not isinstance(t, Tensor) or t.ndim == 0:
-            t = _time(t)
-        else:
-            for one in t.tolist():
-                _time(one)
-        with self._interpolator._at_work():
-            return self._synthesis(t, with_details=with_details)
-
-    def _synthesis(self, t: float | Tensor, *, with_details: bool, coarse: Tensor | None = None) -> Synthesis:
-        known = self._estimate()
-        if isinstance(t, Tensor):
-            known, t = self._expanded(len(t)), t.to(self._interpolator.device)
-        network = self._interpolator._planned(known[0].level(0).image, with_details=with_details)
-        synthesis = network.synthesize(*known, t, *([] if coarse is None else [coarse]))
-        height, width = size_of(self._images[0])
-        frame, merged, shares = (part[..., :height, :width] for part in synthesis[:3])
-        return Synthesis(frame, merged, shares, frames=[])
-
-    def flow(self) -> tuple[Tensor, Tensor]:
-        """Return ``flow_01`` and ``flow_10``, ``(B, 2, H, W)`` each, ``(dx, dy)`` in pixels of the images."""
-        height, width = size_of(self._images[0])
-        with self._interpolator._at_work(), torch.inference_mode():
-            flow_01, flow_10 = self._estimate()[2].full_resolution()
-        return copied(flow_01[..., :height, :width]), copied(flow_10[..., :height, :width])
-
-    @torch.inference_mode()
-    def _estimate(self) -> tuple[Features, Features, Motion]:
-        if self._known is None:
-            features0, features1 = (self._interpolator._features(self._padded(image)) for image in self._images)
-            network = self._interpolator._planned(features0.level(0).image)
-            self._known = features0, features1, network.estimate_motion(features0, features1)
-        return self._known
-
-    def _expanded(self, count: int) -> tuple[Features, Features, Motion]:
-        """Return what is known of the pair as a batch of so many of it."""
-        known = tree_map_only(Tensor, lambda tensor: tensor.expand(count, -1, -1, -1), self._estimate())
-        return cast("tuple[Features, Features, Motion]", known)
-
-    def _padded(self, image: Any) -> Tensor:
-        tensor = self._interpolator._transfers.send_image(image)[:, :3]
-        height, width = tensor.shape[-2:]
-        multiple = size_multiple(self._interpolator.levels_for(height, width)[0])
-        mode = self._interpolator.padding
-        value = PADDING_VALUE if mode == "constant" else None
-        padding = [0, -width % multiple, 0, -height % multiple]
-        padded = F.pad(tensor, padding, mode=mode, value=value) if any(padding) else tensor.clone()
-        return padded.contiguous(memory_format=torch.channels_last)
-
-    def _alpha(self, synthesis: Synthesis, t: float) -> Tensor:
-        """Warp the alpha of both images as their colours were, and merge it by the same masks.
-
-        Where nothing arrived the masks know nothing, and unlike colour there is no residual to fill the gap: the
-        plain blend of the two serves there.
-        """
-        alpha0, alpha1 = (self._interpolator._transfers.send_image(image)[:, 3:] for image in self._images)
-        flow_01, flow_10 = self.flow()
-        ones = torch.ones_like(alpha0)
-        warped0 = splat_average(torch.cat([alpha0, ones], dim=1), t * flow_01)
-        warped1 = splat_average(torch.cat([alpha1, ones], dim=1), (1 - t) * flow_10)
-        weight0 = synthesis.mask0 * (1 - t) * warped0[:, 1:]
-        weight1 = synthesis.mask1 * t * warped1[:, 1:]
-        weights = weight0 + weight1
-        merged = (warped0[:, :1] * weight0 + warped1[:, :1] * weight1) / torch.where(weights == 0, 1, weights)
-        return torch.where(weights == 0, (1 - t) * alpha0 + t * alpha1, merged)
-
-
 def _check_choice(name: str, value: str, choices: Any) -> None:
     """Refuse a value that a Literal does not list."""
     if value not in get_args(choices):
@@ -384,14 +238,3 @@ def _check_levels(num_levels: int | None, skip_finest: int | None) -> None:
         raise InvalidInputError(f"num_levels must be a whole number from 1 to {MAX_LEVELS}, got {num_levels}")
     if skip_finest is not None and not (isinstance(skip_finest, int) and skip_finest >= 0):
         raise InvalidInputError(f"skip_finest must be a whole number from 0 on, got {skip_finest}")
-
-
-def _time(t: Any) -> float:
-    """Return a time of any type that is a number in [0, 1]."""
-    try:
-        time = float(t)
-    except (TypeError, ValueError):
-        time = math.nan
-    if not 0 <= time <= 1:
-        raise InvalidInputError(f"t must be in [0, 1], got {t}")
-    return time

@@ -52,7 +52,7 @@ def explain(
             synthesis = pair.synthesis(t)
             mask0, mask1 = _grey(synthesis.mask0), _grey(synthesis.mask1)
             pictures |= {f"mask0-{number}": mask0, f"mask1-{number}": mask1}
-            cells |= {"trust in img0": mask0, "trust in img1": mask1, "residual": _grey((1 + synthesis.residual) / 2)}
+            cells |= {"trust in img0": mask0, "trust in img1": mask1, "residual": _grey(synthesis.raw[:, :3])}
         pictures[f"sheet-{number}"] = sheet(cells)
     return pictures
 

@@ -45,7 +45,7 @@ def test_every_row_is_made_once_and_in_time(name: str, height: int, threads: int
         assert share.first % unit == 0
         assert share.first < share.end
         assert all(start % layer.unit == 0 for start, layer in zip(share.starts, chain, strict=True))
-        first_step = needed(chain, share, min(share.first + unit, share.end), height)
+        first_step = needed(chain, share, min(share.first + unit, share.end), height)  # as the engine does
         if share.gives:
             assert all(goal <= end for goal, end in zip(first_step, share.ends, strict=True))
         if share.takes:

@@ -118,11 +118,12 @@ def test_resize_has_a_gradient():
 def test_blending_is_its_definition(times: tuple[float, ...], dtype: torch.dtype):
     generator = torch.Generator().manual_seed(5)
     warped0, warped1 = torch.rand(2, 2, 3, 9, 7, generator=generator, dtype=dtype)
-    shares = torch.rand(2, 5, 9, 7, generator=generator, dtype=dtype)  # frames beyond 0 and 1, too
-    shares[0, 0, 3, 4] = math.nan
+    raw = torch.rand(2, 5, 9, 7, generator=generator, dtype=dtype)  # frames beyond 0 and 1, too
+    raw[0, 0, 3, 4] = math.nan
+    raw[1, 3:, 5, 2] = 0  # no trust in either image
     t = torch.tensor(times, dtype=dtype).view(-1, 1, 1, 1)
     with torch.inference_mode():
-        got, expected = blend(warped0, warped1, shares, t), blend_definition(warped0, warped1, shares, t)
+        got, expected = blend(warped0, warped1, raw, t), blend_definition(warped0, warped1, raw, t)
     torch.testing.assert_close(got, expected, rtol=0, atol=4 * torch.finfo(dtype).eps, equal_nan=True)
     assert got[0].nan_to_num(0.5).min() == 0
     assert got[0].nan_to_num(0.5).max() == 1

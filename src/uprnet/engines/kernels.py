@@ -311,7 +311,8 @@ def convolve(layers, inputs, panels, output, scratch, links, joined, item, held,
     ``first`` and ``step`` are whole tiles of every layer. An input with address 0 is the output of the layer before.
 
     Of each layer rows ``held`` to ``done - 1`` are in memory; both are brought up to date, so that another call goes
-    on. Rows from ``ends`` on are not made but taken out of ``seam``, where `save_seam` put them.
+    on. Rows from ``ends`` on, of all layers but the last, are not made but taken out of ``seam``, where `save_seam` put
+    them.
     """
     count = layers.shape[0]
     goal = np.empty(count, np.int64)

@@ -2,12 +2,13 @@
 
 Convolutions that follow each other directly form a chain. A chain is run a few rows at a time, so that what passes from
 one to the next stays in the cache and never travels to memory and back; rows that will be needed once more are kept.
-Only where the share of one thread meets that of another are some computed twice. All are computed in tiles that are
-counted from the top of the picture, so that the result is the same for any number of threads.
+Where the share of one thread meets that of another, they are passed on (`uprnet.engines.shares`). All are computed in
+tiles that are counted from the top of the picture, so that the result is the same for any number of threads.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -263,7 +264,9 @@ class Chain:
         inputs = [[0, 0, 0, 0, channels] if channels else table_row(known[name]) for name, channels in self._inputs]
         count = len(self._layers[0].layer.inputs)
         channels = tuple(row[kernels.CHANNELS] for row in inputs[:count])
-        layout = self._layout(height, width, channels, -(-cpu.num_threads() // batch))
+        threads = cpu.num_threads()
+        shares = threads // math.gcd(threads, batch)  # of each item, so that all threads have equally much to do
+        layout = self._layout(height, width, channels, shares)
         shape = batch, self._layers[-1].layer.channels[1], *layout.size
         out = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
         layers, read, written = (np.array(rows, np.int64) for rows in (layout.layers, inputs, table_row(out)))
@@ -292,7 +295,7 @@ class Chain:
 
         first = share.first
         if share.gives:
-            make(first, first + self._unit, self._unit)
+            make(first, min(first + self._unit, share.end), self._unit)
             kernels.save_seam(tables[0], links, starts, seams[number].address)
             seams[number].finish()
             first += self._unit

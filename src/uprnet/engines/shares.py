@@ -2,8 +2,8 @@
 
 A layer needs a row more of the layer before, above and below, than it makes. So the shares of two threads overlap by
 some rows of all layers but the last. Where shares are large, the lower one begins higher up with each layer further to
-the front, makes these rows first, and leaves them in a *seam* for the upper one, which needs them last: nobody waits,
-and nothing is computed twice. Where shares are small, both compute what they need.
+the front, makes these rows first, and leaves them in a *seam* for the upper one, which needs them last: hardly
+anybody waits, and nothing is computed twice. Where shares are small, both compute what they need.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Share:
 
     Args:
         starts: First row of each layer.
-        ends: Row after the last of each layer; those from there on are needed from the share below.
+        ends: Row after the last of each layer that is made here. Where the share ``takes``, those from there on come
+            from the share below; where not, that is the height, for all layers but the last.
         alone: Row of the last layer up to which nothing is needed from the share below.
         gives: Whether the share above needs rows of this one.
         takes: Whether this one needs rows of the share below.
@@ -141,7 +142,7 @@ def _starts(layers: Sequence[Rows], first: int) -> tuple[int, ...]:
 
 def _mean_rise(layers: Sequence[Rows], height: int) -> float:
     """Return how much higher up than its last layer a share begins, at the mean of its work."""
-    starts = _starts(layers, height)
-    return sum((height - start) * layer.work for start, layer in zip(starts, layers, strict=True)) / sum(
-        layer.work for layer in layers
-    )
+    edge = height // rows_at_once(layers) * rows_at_once(layers)
+    starts = _starts(layers, edge)
+    rise = sum((edge - start) * layer.work for start, layer in zip(starts, layers, strict=True))
+    return rise / sum(layer.work for layer in layers)

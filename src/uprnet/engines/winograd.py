@@ -5,9 +5,6 @@ block of sums in registers. On a core of a Zen 5 the product below runs at 250 G
 
 Convention:
     As in `uprnet.network.ops.vectors`: arguments are addresses and steps in bytes, and nothing is checked.
-
-Reference:
-    Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The three convolutional boxes of UPR-Net: tensors in, tensors out, shared by all pyramid levels.
 
-All arithmetic but splatting, the cost volume and resizing is in here, so that an engine (`uprnet.engines`) can take a
-box over. `uprnet.network.model` puts them together, and says what the tensors mean.
+All arithmetic but splatting, the cost volume, resizing and blending is in here, so that an engine (`uprnet.engines`)
+can take a box over. `uprnet.network.model` puts them together, and says what the tensors mean.
 """
 
 from __future__ import annotations

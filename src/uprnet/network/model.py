@@ -91,23 +91,23 @@ class Synthesis(NamedTuple):
 
     frame: Tensor  # (B, 3, H, W) in [0, 1]
     merged: Tensor  # (B, 3, H, W) the warped frames, blended by the masks
-    shares: Tensor  # (B, 5, H, W) in (0, 1), what the synthesis says: `residual`, `mask0` and `mask1`
+    raw: Tensor  # (B, 5, H, W) in (0, 1), what the synthesis says: `residual`, `mask0` and `mask1`, see `blend`
     frames: list[Tensor | None]  # the frame of each level, index = level
 
     @property
     def residual(self) -> Tensor:
         """What is added to ``merged``, ``(B, 3, H, W)`` in (-1, 1)."""
-        return 2 * self.shares[:, :3] - 1
+        return 2 * self.raw[:, :3] - 1
 
     @property
     def mask0(self) -> Tensor:
         """Trust in img0, ``(B, 1, H, W)`` in (0, 1)."""
-        return self.shares[:, 3:4]
+        return self.raw[:, 3:4]
 
     @property
     def mask1(self) -> Tensor:
         """Trust in img1, ``(B, 1, H, W)`` in (0, 1)."""
-        return self.shares[:, 4:5]
+        return self.raw[:, 4:5]
 
 
 class Interpolation(NamedTuple):
@@ -223,7 +223,8 @@ class UPRNet(nn.Module):
             features1: Features of the second frame.
             motion: Motion between them.
             t: Time in (0, 1), one for all or ``(B,)``, one for each item of the batch.
-            coarse: What `synthesize_coarse` made for this time: only the finest level is left to do.
+            coarse: What `synthesize_coarse` made for this time: only the finest level is left to do, and
+                `Synthesis.frames` has no other.
         """
         levels = features0.synthesizing if coarse is None else [0]
         return self._synthesize_levels(levels, features0, features1, motion, t, coarse)
@@ -291,9 +292,9 @@ class UPRNet(nn.Module):
         warped.clear()
         if coarse is None:
             coarse = (1 - t) * warped0 + t * warped1
-        shares = torch.sigmoid(self.synthesis([coarse, warped0, warped1, image0, image1, *flows], *features))
-        frame, merged = blend(warped0, warped1, shares, t)
-        return Synthesis(frame, merged, shares, [])
+        raw = torch.sigmoid(self.synthesis([coarse, warped0, warped1, image0, image1, *flows], *features))
+        frame, merged = blend(warped0, warped1, raw, t)
+        return Synthesis(frame, merged, raw, [])
 
     def forward(
         self, img0: Tensor, img1: Tensor, t: float | Tensor = 0.5, num_levels: int = 3, skip_finest: int = 0

@@ -175,8 +175,8 @@ class StripedUPRNet(UPRNet):
             )
             return tuple(_rows_of(part, _within(rows, wide)) for part in self._asked_for(synthesis)[:3])
 
-        frame, merged, shares = _joined(height, ((rows, stripe(number)) for number, rows in enumerate(stripes)))
-        return Synthesis(frame, merged, shares, frames=[])
+        frame, merged, raw = _joined(height, ((rows, stripe(number)) for number, rows in enumerate(stripes)))
+        return Synthesis(frame, merged, raw, frames=[])
 
     def _asked_for(self, synthesis: Synthesis) -> Synthesis:
         """Leave out the details if they are not asked for."""

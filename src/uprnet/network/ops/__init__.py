@@ -1,7 +1,8 @@
 """The operators that are no convolution: average splatting, the cost volume, resizing, and blending.
 
 Each has a public function (splatting a second one, for two tensors at once), a plain-torch definition that runs on any
-device, and compiled kernels for the devices that matter; `backend` decides which of them runs.
+device, and compiled kernels: all for the CPU, splatting and the cost volume for GPUs. `backend` decides which of them
+runs.
 """
 
 from uprnet.network.ops.backend import backend_for, use_backend

@@ -90,7 +90,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def share_out(work: Callable[[Job], None], jobs: Iterable[Job]) -> None:
-    """Do ``work`` on each of some jobs, in no order, on as many threads as torch may use."""
+    """Do ``work`` on each of some jobs, on as many threads as torch may use; they are begun in the order given."""
     waiting = deque(jobs)
 
     def help_out() -> None:
@@ -156,7 +156,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 2, 3, 1).contiguous()
 
 
-def _single(tensor: Tensor) -> Tensor:
+def _unexpanded_rows(tensor: Tensor) -> Tensor:
     """Return `_rows` of a tensor, and of an expanded one of its only item."""
     return _rows(tensor[:1] if tensor.stride(0) == 0 else tensor)
 
@@ -168,7 +168,7 @@ def _planes(tensor: Tensor) -> Tensor:
 
 def _splat_both_now(source: Tensor, other: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return two warped tensors, and the weights that arrived."""
-    src, other_src, displacement = _single(source), _single(other), _rows(flow)
+    src, other_src, displacement = _unexpanded_rows(source), _unexpanded_rows(other), _rows(flow)
     batch, height, width, _ = displacement.shape
     channels, others = src.shape[3], other_src.shape[3]
     out, other_out = (src.new_empty(batch, height, width, count) for count in (channels, others))
@@ -254,12 +254,12 @@ def resize(tensor: Tensor, height: int, width: int) -> Tensor:
     return _planes(out)
 
 
-def blend(warped0: Tensor, warped1: Tensor, shares: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def blend(warped0: Tensor, warped1: Tensor, raw: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Run the kernel of `uprnet.network.ops.blend` on float32 or float64 CPU tensors; it has no gradient."""
     images = (_rows(warped0), _rows(warped1))
     frame, merged = torch.empty_like(images[0]), torch.empty_like(images[0])
     times = t.flatten().expand(len(frame)).contiguous()
-    _in_bands(kernels.blend, frame.shape[1], 8 * frame.numel(), *images, _rows(shares), times, frame, merged)
+    _in_bands(kernels.blend, frame.shape[1], 8 * frame.numel(), *images, _rows(raw), times, frame, merged)
     return _planes(frame), _planes(merged)
 
 

@@ -69,6 +69,7 @@ def splat(source, other, flow, lowest, highest, out, other_out, weight, scratch,
     sums = scratch[: rows * columns * numbers]
     weights = scratch[sums.size : sums.size + rows * columns].reshape(rows, columns)
     for b in range(batch):
+        item, other_item = b % len(source) * height, b % len(other) * height
         sums[:] = 0
         weights[:] = 0
         for y in range(height):
@@ -92,9 +93,9 @@ def splat(source, other, flow, lowest, highest, out, other_out, weight, scratch,
                 weights[row + 1, column + 1] += bottom_right
                 factors = (top_left, top_right, bottom_left, bottom_right)
                 there = sums.ctypes.data + row * row_step + column * pixel_step
-                here = source.ctypes.data + ((b % len(source) * height + y) * width + x) * pixel
+                here = source.ctypes.data + ((item + y) * width + x) * pixel
                 add_to_four(there, row_step, pixel_step, here, channels, *factors)
-                here = other.ctypes.data + ((b % len(other) * height + y) * width + x) * other_pixel
+                here = other.ctypes.data + ((other_item + y) * width + x) * other_pixel
                 add_to_four(there + other_step, row_step, pixel_step, here, others, *factors)
         for y in range(first, end):
             for x in range(width):
@@ -177,8 +178,8 @@ def resize(source, out, first, end):  # type: ignore[no-untyped-def]
                 )
 
 
-@jit(fastmath={"contract"})
-def blend(warped0, warped1, shares, times, frame, merged, first, end):  # type: ignore[no-untyped-def]
+@jit(fastmath={"contract"}, error_model="numpy")
+def blend(warped0, warped1, raw, times, frame, merged, first, end):  # type: ignore[no-untyped-def]
     """Write rows ``first`` to ``end`` of the new frame and of the weighted mean of the warped ones."""
     batch, _, width, channels = frame.shape
     real = frame.dtype.type
@@ -187,11 +188,11 @@ def blend(warped0, warped1, shares, times, frame, merged, first, end):  # type: 
         t = times[b]
         for y in range(first, end):
             for x in range(width):
-                weight0, weight1 = shares[b, y, x, channels] * (one - t), shares[b, y, x, channels + 1] * t
+                weight0, weight1 = raw[b, y, x, channels] * (one - t), raw[b, y, x, channels + 1] * t
                 weight = weight0 / (weight0 + weight1)
                 for c in range(channels):
                     mean = warped1[b, y, x, c] + weight * (warped0[b, y, x, c] - warped1[b, y, x, c])
-                    value = mean + (two * shares[b, y, x, c] - one)
+                    value = mean + (two * raw[b, y, x, c] - one)
                     value = one if value > one else value  # NaN stays
                     frame[b, y, x, c] = zero if value < zero else value
                     merged[b, y, x, c] = mean
