@@ -67,6 +67,7 @@ def test_options_replace_the_settings_of_the_recipe(recipe):
         ("", "--optimizer.steps many", 'Invalid value for --optimizer.steps: unable to convert "many" into int'),
         ("[loss]\ncensus = -1.0", "", "loss.census must be at least 0, got -1.0"),
         ("[loss]\nflow_only = true", "", "give loss.flow or loss.matching a weight above 0"),
+        ("[loss]\nsynthesis_only = true\nflow = 0.1", "", "loss.synthesis_only leaves motion as it is"),
         ("[loss]\ncharbonnier = 0\ncensus = 0", "", "give a loss a weight above 0"),
         ("", "--optimizer.clip-norm -1", "optimizer.clip_norm must be at least 0, got -1"),
         ("", "--optimizer.learning-rate nan", "optimizer.learning_rate must be at least 0, got nan"),

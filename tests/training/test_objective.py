@@ -66,6 +66,16 @@ def test_the_flow_phase_runs_no_synthesis(model, batch, monkeypatch):
     model.requires_grad_(True)
 
 
+def test_the_synthesis_can_follow_a_motion_that_stays(model, batch):
+    model.zero_grad()
+    total, _ = Objective(model, LossConfig(synthesis_only=True), 3)(batch)
+    total.mean().backward()
+    assert all(parameter.grad is not None for parameter in model.synthesis.parameters())
+    for box in (model.encoder, model.flow_estimator):
+        assert all(parameter.grad is None for parameter in box.parameters())
+    model.requires_grad_(True)
+
+
 def test_new_filters_have_unit_deviation_and_let_no_brightness_pass():
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     model = UPRNet(ModelConfig(4))

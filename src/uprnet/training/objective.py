@@ -30,6 +30,7 @@ class LossConfig:
         frame_decay: Weight of each level's frame relative to the finer one's; 0 looks at the finest alone.
         flow_decay: Weight of each level's flow and matching relative to the finer one's.
         flow_only: Train encoder and flow estimator alone, without synthesis: a third of the cost.
+        synthesis_only: Train the synthesis alone: after a phase of `flow_only`, which it follows so.
     """
 
     charbonnier: float = 1.0
@@ -42,12 +43,15 @@ class LossConfig:
     frame_decay: float = 0.0
     flow_decay: float = 1.0
     flow_only: bool = False
+    synthesis_only: bool = False
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value < 0:
                 raise TrainingError(f"loss.{name} must be at least 0, got {value}")
-        if not (self.has_frames or self.flow > 0 or self.matching > 0):
+        if self.synthesis_only and (self.flow_only or self.has_flow):
+            raise TrainingError("loss.synthesis_only leaves motion as it is: give no loss.flow_only, flow or matching")
+        if not (self.has_frames or self.has_flow):
             needed = "loss.flow or loss.matching" if self.flow_only else "a loss"
             raise TrainingError(f"nothing is trained: give {needed} a weight above 0")
 
@@ -55,6 +59,11 @@ class LossConfig:
     def has_frames(self) -> bool:
         """Whether frames are made and looked at."""
         return not self.flow_only and any((self.charbonnier, self.census, self.laplacian, self.psnr, self.teacher))
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether motion is looked at."""
+        return self.flow > 0 or self.matching > 0
 
 
 class Objective(nn.Module):
@@ -77,7 +86,8 @@ class Objective(nn.Module):
         # A process group waits for the gradient of every parameter: those without a part in the loss take none.
         self.log_sharpness.requires_grad_(config.matching > 0)
         model.synthesis.requires_grad_(config.has_frames)
-        model.flow_estimator.requires_grad_(config.has_frames or config.flow > 0)
+        model.encoder.requires_grad_(not config.synthesis_only)
+        model.flow_estimator.requires_grad_(not config.synthesis_only and (config.has_frames or config.flow > 0))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of each sample.
@@ -93,7 +103,7 @@ class Objective(nn.Module):
         if self.config.has_frames:
             frames = self._synthesize(features0, features1, motion, batch.t)
             parts.update(self._frame_losses(frames, batch))
-        if self.config.flow > 0 or self.config.matching > 0:
+        if self.config.has_flow:
             parts.update(self._flow_losses(features0, features1, motion, batch))
         total = torch.zeros_like(batch.t)
         for name, value in parts.items():
