@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=["small", "base"])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--frames", type=int, default=20, help="source frames that are timed")
+    parser.add_argument("--frames", type=int, default=48, help="source frames that are timed")
     parser.add_argument("--factor", type=int, default=2)
     parser.add_argument("--presets", nargs="+", default=["faster", "medium"], help="of x264")
     parser.add_argument("--repeats", type=int, default=3)
