@@ -125,7 +125,8 @@ def peak_memory(work: Work, plan: Plan) -> int:
     if work.skip_finest == 0:  # costs, both frames warped, context and flow, on a quarter grid
         numbers = (2 * NUM_DISPLACEMENTS + (16 if is_fused else 30) * c) / FLOW_STRIDE**2
         moments.append(numbers * min(work.height, ESTIMATOR_SHARE * rows) * across)
-    peak = kept + max(moments) + 6 * pixels  # and the new frame, and coarser ones of several times
+    # And the new frame; where nothing is cut, coarser ones of several times, too.
+    peak = kept + max(moments) + (6 if plan == Plan() else 3) * pixels
     scratch = min(_SCRATCH_ROWS * threads, _SCRATCH_SHARE * seen * work.batch) * work.width * 2 * 2 * c
     return int(_FIXED + _NUMBER * ((1 + _LOST[work.engine]) * peak + (scratch if is_fused else 0)))
 
