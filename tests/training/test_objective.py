@@ -66,13 +66,24 @@ def test_the_flow_phase_runs_no_synthesis(model, batch, monkeypatch):
     model.requires_grad_(True)
 
 
-def test_the_synthesis_can_follow_a_motion_that_stays(model, batch):
+@pytest.mark.parametrize(
+    ("losses", "trained"),
+    [
+        (LossConfig(), {"encoder", "flow_estimator", "synthesis"}),
+        (LossConfig(frozen=("encoder", "flow_estimator")), {"synthesis"}),
+        (LossConfig(frozen=("synthesis",)), {"encoder", "flow_estimator"}),
+        (LossConfig(flow_only=True, flow=1.0), {"encoder", "flow_estimator"}),
+        (LossConfig(flow_only=True, flow=1.0, frozen=("encoder",)), {"flow_estimator"}),
+        (LossConfig(flow_only=True, matching=1.0), {"encoder"}),
+    ],
+)
+def test_gradients_reach_the_parts_that_are_trained_and_no_others(model, batch, losses, trained):
     model.zero_grad()
-    total, _ = Objective(model, LossConfig(synthesis_only=True), 3)(batch)
+    total, _ = Objective(model, losses, 3)(batch)
     total.mean().backward()
-    assert all(parameter.grad is not None for parameter in model.synthesis.parameters())
-    for box in (model.encoder, model.flow_estimator):
-        assert all(parameter.grad is None for parameter in box.parameters())
+    for name in ("encoder", "flow_estimator", "synthesis"):
+        has_gradient = {parameter.grad is not None for parameter in getattr(model, name).parameters()}
+        assert has_gradient == {name in trained}, name
     model.requires_grad_(True)
 
 

@@ -12,6 +12,8 @@ from uprnet.network.ops import cost_volume, resize
 from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching, psnr
 from uprnet.training.sample import Batch
 
+PARTS = ("encoder", "flow_estimator", "synthesis")
+FRAME_LOSSES = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr, "teacher": psnr}
 MATCHING_START = 10.0  # factor on the cost volume before the softmax; learned from there
 
 
@@ -30,7 +32,7 @@ class LossConfig:
         frame_decay: Weight of each level's frame relative to the finer one's; 0 looks at the finest alone.
         flow_decay: Weight of each level's flow and matching relative to the finer one's.
         flow_only: Train encoder and flow estimator alone, without synthesis: a third of the cost.
-        synthesis_only: Train the synthesis alone: after a phase of `flow_only`, which it follows so.
+        frozen: Parts of the network that stay as they are: ``encoder``, ``flow_estimator``, ``synthesis``.
     """
 
     charbonnier: float = 1.0
@@ -43,27 +45,42 @@ class LossConfig:
     frame_decay: float = 0.0
     flow_decay: float = 1.0
     flow_only: bool = False
-    synthesis_only: bool = False
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value < 0:
+            if name != "frozen" and not value >= 0:
                 raise TrainingError(f"loss.{name} must be at least 0, got {value}")
-        if self.synthesis_only and (self.flow_only or self.has_flow):
-            raise TrainingError("loss.synthesis_only leaves motion as it is: give no loss.flow_only, flow or matching")
+        if unknown := set(self.frozen).difference(PARTS):
+            raise TrainingError(f"loss.frozen may hold {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
         if not (self.has_frames or self.has_flow):
             needed = "loss.flow or loss.matching" if self.flow_only else "a loss"
             raise TrainingError(f"nothing is trained: give {needed} a weight above 0")
+        for loss, parts in self._teaches.items():
+            if parts.issubset(self.frozen):
+                raise TrainingError(f"loss.{loss} has nothing to train: loss.frozen holds {', '.join(sorted(parts))}")
 
     @property
     def has_frames(self) -> bool:
         """Whether frames are made and looked at."""
-        return not self.flow_only and any((self.charbonnier, self.census, self.laplacian, self.psnr, self.teacher))
+        return not self.flow_only and any(getattr(self, name) > 0 for name in FRAME_LOSSES)
 
     @property
     def has_flow(self) -> bool:
         """Whether motion is looked at."""
         return self.flow > 0 or self.matching > 0
+
+    @property
+    def _teaches(self) -> dict[str, frozenset[str]]:
+        """The parts of the network that each loss in use has a gradient for."""
+        frames = dict.fromkeys(FRAME_LOSSES if self.has_frames else (), frozenset(PARTS))
+        motion = {"flow": frozenset({"encoder", "flow_estimator"}), "matching": frozenset({"encoder"})}
+        return {loss: parts for loss, parts in {**frames, **motion}.items() if getattr(self, loss) > 0}
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The parts of the network that are trained."""
+        return frozenset().union(*self._teaches.values()).difference(self.frozen)
 
 
 class Objective(nn.Module):
@@ -85,9 +102,8 @@ class Objective(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(MATCHING_START).log())
         # A process group waits for the gradient of every parameter: those without a part in the loss take none.
         self.log_sharpness.requires_grad_(config.matching > 0)
-        model.synthesis.requires_grad_(config.has_frames)
-        model.encoder.requires_grad_(not config.synthesis_only)
-        model.flow_estimator.requires_grad_(not config.synthesis_only and (config.has_frames or config.flow > 0))
+        for part in PARTS:
+            getattr(model, part).requires_grad_(part in config.trained)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of each sample.
@@ -129,8 +145,7 @@ class Objective(nn.Module):
 
     def _frame_losses(self, frames: list[Tensor | None], batch: Batch) -> dict[str, Tensor]:
         """Losses of the frames, levels summed with their decay."""
-        losses = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr, "teacher": psnr}
-        wanted = {name: loss for name, loss in losses.items() if getattr(self.config, name) > 0}
+        wanted = {name: loss for name, loss in FRAME_LOSSES.items() if getattr(self.config, name) > 0}
         parts = {name: torch.zeros_like(batch.t) for name in wanted}
         for level, frame in enumerate(frames):
             weight = self.config.frame_decay**level  # 0 ** 0 is 1
