@@ -13,7 +13,7 @@ from uprnet.training.mixture import DataConfig, TrainingStream
 from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.sample import collate
 from uprnet.training.synthetic import SyntheticConfig
-from uprnet.training.teacher import VIEWS, Teacher, TeacherConfig
+from uprnet.training.teacher import VIEWS, Teacher, TeacherConfig, _View
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def batch():
 
 
 def teacher(views):
-    return Teacher(TeacherConfig("small", views), 3, CPU, nullcontext)
+    return Teacher(TeacherConfig("small", views=views), 3, CPU, nullcontext)
 
 
 def turned(batch):
@@ -53,8 +53,30 @@ def test_every_view_comes_back_as_the_frame_it_was(batch):
     teach = teacher(1)
     blend = (batch.img0 + batch.img1) / 2
     for view in range(VIEWS):
-        error = (teach._frame(batch, view) - batch.target).square().mean()
+        frame = teach._frame(batch.img0, batch.img1, batch.t, _View(view))
+        error = (frame - batch.target).square().mean()
         assert error < 0.5 * (blend - batch.target).square().mean(), view
+
+
+def test_every_view_finds_the_same_motion(batch):
+    """Each view's flow is near the true one: with a sign or an axis wrong it would be no better than none."""
+    teach = teacher(1)
+    for view in range(VIEWS):
+        flow = teach._flow(batch.img0, batch.img1, _View(view))
+        assert (flow - batch.flow).abs().mean() < 0.5 * batch.flow.abs().mean(), view
+
+
+def test_motion_is_taught_where_nobody_knows_it_and_the_true_one_stays(batch):
+    teach = Teacher(TeacherConfig("small", motion=True, views=VIEWS), 3, CPU, nullcontext, frames=False)
+    has_flow = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    half = replace(batch, has_flow=has_flow, flow=batch.flow * has_flow[:, None, None, None])
+    taught = teach(half)
+    assert taught.has_flow.tolist() == [1, 1, 1, 1]
+    assert torch.equal(taught.flow[::2], batch.flow[::2])
+    assert taught.lesson is half.lesson  # frames are not made for nothing
+    alone = teach(replace(half, flow=0 * half.flow, has_flow=0 * has_flow))
+    assert torch.allclose(taught.flow[1::2], alone.flow[1::2], atol=1e-4)
+    assert teach(taught) is taught  # nothing is unknown
 
 
 def test_views_are_drawn_anew_and_repeat_with_the_random_state(batch):
@@ -77,9 +99,20 @@ def test_the_loss_is_the_distance_from_the_lesson_and_nothing_else(batch):
     assert torch.allclose(total, 0.5 * parts["teacher"])
 
 
-@pytest.mark.parametrize("settings", [{"teacher": TeacherConfig("small")}, {"loss": LossConfig(teacher=0.1)}])
-def test_weights_and_loss_go_together(tiny, settings):
-    with pytest.raises(TrainingError, match=r"teacher.weights and loss.teacher go together"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher": TeacherConfig("small")}, "go together"),
+        ({"loss": LossConfig(teacher=0.1)}, "go together"),
+        ({"teacher": TeacherConfig(motion=True), "loss": LossConfig(flow=0.1)}, "go together"),
+        (
+            {"teacher": TeacherConfig("small", motion=True), "loss": LossConfig()},
+            "teacher.motion is learned by loss.flow, got 0",
+        ),
+    ],
+)
+def test_a_teacher_and_what_it_teaches_go_together(tiny, settings, message):
+    with pytest.raises(TrainingError, match=message):
         tiny(1, **settings)
 
 

@@ -166,8 +166,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_limits("", self, seed=0)
-        if bool(self.teacher.weights) != (self.loss.teacher > 0):
-            raise TrainingError("teacher.weights and loss.teacher go together, got one of them; give both, or none")
+        if bool(self.teacher.weights) != (self.loss.teacher > 0 or self.teacher.motion):
+            raise TrainingError(
+                "teacher.weights and what it teaches (loss.teacher above 0, teacher.motion) go together, "
+                "got one of them; give both, or none"
+            )
+        if self.teacher.motion and self.loss.flow == 0:
+            raise TrainingError("teacher.motion is learned by loss.flow, got 0; give it a weight above 0")
 
 
 def read_recipe(path: Path, arguments: Sequence[str] = ()) -> TrainingConfig:

@@ -154,7 +154,12 @@ class _Run:
         can_split = is_alone and threads > 1 and not config.compute.compile
         self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
         levels, device = config.network.num_levels, accelerator.device
-        self.teacher = Teacher(config.teacher, levels, device, accelerator.autocast) if config.teacher.weights else None
+        has_lesson = config.loss.has_frames and config.loss.teacher > 0
+        self.teacher = (
+            Teacher(config.teacher, levels, device, accelerator.autocast, has_lesson)
+            if config.teacher.weights
+            else None
+        )
         self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)

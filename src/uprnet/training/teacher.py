@@ -27,14 +27,17 @@ VIEWS = 16  # four turns, mirrored or not, forwards or backwards
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Who teaches; `LossConfig.teacher` says how much that counts.
+    """Who teaches; `LossConfig.teacher` says how much its frames count, `LossConfig.flow` how much its motion.
 
     Args:
         weights: Weights of the teacher (a name or a file), of any size; empty for none.
+        motion: Learn its motion too, of the samples whose true motion nobody knows: what is learned of synthetic
+            motion then changes that of real clips only for the better.
         views: Views of a part of a batch, out of 16 and drawn anew for each, of which the teacher's mean is learned.
     """
 
     weights: str = ""
+    motion: bool = False
     views: int = 1
 
     def __post_init__(self) -> None:
@@ -44,7 +47,7 @@ class TeacherConfig:
 
 
 class Teacher:
-    """Makes the frames that shall be learned.
+    """Makes the frames, and the motion, that shall be learned.
 
     Views are drawn from torch's own random state, which checkpoints hold.
 
@@ -53,6 +56,7 @@ class Teacher:
         num_levels: Levels of the pyramid.
         device: Where batches are.
         autocast: Makes the context in which a network on a GPU computes.
+        frames: Whether frames are learned, or motion alone.
 
     Raises:
         InvalidInputError, WeightsError: If the weights cannot be loaded.
@@ -68,12 +72,14 @@ class Teacher:
         num_levels: int,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],
+        frames: bool = True,
     ) -> None:
         network = load_model(config.weights, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = attach(network, choose("auto", device))
         self._num_levels = num_levels
-        self._views = config.views
+        self._config = config
         self._autocast = autocast
+        self._frames = frames
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Batch:
@@ -83,24 +89,56 @@ class Teacher:
             batch: Samples, square.
 
         Returns:
-            The same, with the teacher's frames.
+            The same, with the teacher's frames, and its motion where none was known, as far as they are learned.
         """
-        views = torch.randperm(VIEWS)[: self._views].tolist()
-        lesson = torch.zeros_like(batch.target)
-        for view in views:
-            lesson += self._frame(batch, view) / len(views)
-        return replace(batch, lesson=lesson)
+        views = [_View(number) for number in torch.randperm(VIEWS)[: self._config.views].tolist()]
+        if self._frames:
+            frames = [self._frame(batch.img0, batch.img1, batch.t, view) for view in views]
+            batch = replace(batch, lesson=torch.stack(frames).mean(dim=0))
+        unknown = (batch.has_flow == 0).nonzero().flatten()
+        if self._config.motion and len(unknown):
+            flows = [self._flow(batch.img0[unknown], batch.img1[unknown], view) for view in views]
+            flow = batch.flow.index_copy(0, unknown, torch.stack(flows).mean(dim=0))
+            batch = replace(batch, flow=flow, has_flow=torch.ones_like(batch.has_flow))
+        return batch
 
-    def _frame(self, batch: Batch, view: int) -> Tensor:
-        turns, is_mirrored, is_backwards = view % 4, view // 4 % 2, view // 8
-        images, t = [batch.img0, batch.img1], batch.t
-        if is_backwards:
-            images, t = images[::-1], 1 - t
-        images = [torch.rot90(image, turns, (2, 3)) for image in images]
-        if is_mirrored:
-            images = [image.flip(3) for image in images]
+    def _frame(self, img0: Tensor, img1: Tensor, t: Tensor, view: "_View") -> Tensor:
         with self._autocast():
-            frame = self._network(*images, t, self._num_levels).frame
-        if is_mirrored:
-            frame = frame.flip(3)
-        return torch.rot90(frame, -turns, (2, 3))
+            frame = self._network(*view.of(img0, img1), view.time(t), self._num_levels).frame
+        return view.frame_back(frame)
+
+    def _flow(self, img0: Tensor, img1: Tensor, view: "_View") -> Tensor:
+        with self._autocast():
+            features = [self._network.encode(image, self._num_levels) for image in view.of(img0, img1)]
+            flow = torch.cat(self._network.estimate_motion(*features).full_resolution(), dim=1)
+        return view.flow_back(flow.float())
+
+
+class _View:
+    """One of the ways to look at two frames: turned, mirrored, played backwards."""
+
+    def __init__(self, number: int) -> None:
+        self._turns, self._is_mirrored, self._is_backwards = number % 4, number // 4 % 2, number // 8
+
+    def of(self, img0: Tensor, img1: Tensor) -> list[Tensor]:
+        """The two frames as they are seen."""
+        images = [img1, img0] if self._is_backwards else [img0, img1]
+        images = [torch.rot90(image, self._turns, (2, 3)) for image in images]
+        return [image.flip(3) for image in images] if self._is_mirrored else images
+
+    def time(self, t: Tensor) -> Tensor:
+        """The time at which the same frame lies."""
+        return 1 - t if self._is_backwards else t
+
+    def frame_back(self, frame: Tensor) -> Tensor:
+        """A frame ``(B, 3, H, W)`` that was made in this view, as it is without."""
+        return torch.rot90(frame.flip(3) if self._is_mirrored else frame, -self._turns, (2, 3))
+
+    def flow_back(self, flow: Tensor) -> Tensor:
+        """Motion ``(B, 4, H, W)`` that was found in this view, as it is without."""
+        if self._is_mirrored:
+            flow = flow.flip(3) * flow.new_tensor([-1, 1, -1, 1])[:, None, None]
+        for _ in range(self._turns):
+            dx01, dy01, dx10, dy10 = torch.rot90(flow, -1, (2, 3)).unbind(dim=1)
+            flow = torch.stack((-dy01, dx01, -dy10, dx10), dim=1)
+        return flow.roll(2, dims=1) if self._is_backwards else flow
