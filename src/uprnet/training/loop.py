@@ -30,6 +30,7 @@ from uprnet.training.preparation import (
     check_batch,
     check_size,
     open_accelerator,
+    open_teacher,
     starting_model,
     uses_winograd,
 )
@@ -37,7 +38,6 @@ from uprnet.training.sample import Batch, PackedBatch, collate
 from uprnet.training.schedule import average_decay, learning_rate
 from uprnet.training.side_by_side import SideBySide
 from uprnet.training.stop_signals import StopSignals
-from uprnet.training.teacher import Teacher
 from uprnet.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -153,13 +153,7 @@ class _Run:
         threads = torch.get_num_threads()
         can_split = is_alone and threads > 1 and not config.compute.compile
         self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
-        levels, device = config.network.num_levels, accelerator.device
-        has_lesson = config.loss.has_frames and config.loss.teacher > 0
-        self.teacher = (
-            Teacher(config.teacher, levels, device, accelerator.autocast, has_lesson)
-            if config.teacher.weights
-            else None
-        )
+        self.teacher = open_teacher(config, accelerator)
         self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)

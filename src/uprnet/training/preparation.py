@@ -13,6 +13,7 @@ from uprnet.training.config import ComputeConfig, OptimizerConfig, TrainingConfi
 from uprnet.training.initialization import initialize_for_matching
 from uprnet.training.mixture import TrainingStream
 from uprnet.training.sample import collate
+from uprnet.training.teacher import Teacher
 
 INITIALIZATION_IMAGES = 8  # samples on which new filters are scaled
 
@@ -121,6 +122,22 @@ def starting_model(config: TrainingConfig, stream: TrainingStream) -> UPRNet:
     elif network.initialization != "default":
         raise TrainingError(f"network.initialization must be matching or default, got {network.initialization!r}")
     return model
+
+
+def open_teacher(config: TrainingConfig, accelerator: Any) -> Teacher | None:
+    """Load the teacher, if there is one.
+
+    Args:
+        config: The run.
+        accelerator: What `open_accelerator` returned.
+
+    Raises:
+        InvalidInputError, WeightsError: If its weights cannot be loaded.
+    """
+    if not config.teacher.weights:
+        return None
+    frames = config.loss.has_frames and config.loss.teacher > 0
+    return Teacher(config.teacher, config.network.num_levels, accelerator.device, accelerator.autocast, frames)
 
 
 def check_size(saved: dict[str, Any], config: ModelConfig, folder: Path) -> None:
