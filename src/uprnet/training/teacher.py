@@ -89,29 +89,34 @@ class Teacher:
             batch: Samples, square.
 
         Returns:
-            The same, with the teacher's frames, and its motion where none was known, as far as they are learned.
+            The same, with the teacher's frames, and its motion where none was known, as far as these are learned.
         """
-        views = [_View(number) for number in torch.randperm(VIEWS)[: self._config.views].tolist()]
-        if self._frames:
-            frames = [self._frame(batch.img0, batch.img1, batch.t, view) for view in views]
-            batch = replace(batch, lesson=torch.stack(frames).mean(dim=0))
         unknown = (batch.has_flow == 0).nonzero().flatten()
-        if self._config.motion and len(unknown):
-            flows = [self._flow(batch.img0[unknown], batch.img1[unknown], view) for view in views]
-            flow = batch.flow.index_copy(0, unknown, torch.stack(flows).mean(dim=0))
+        rows = torch.arange(len(batch.t), device=batch.t.device) if self._frames else unknown
+        if not len(rows):
+            return batch
+        views = [_View(number) for number in torch.randperm(VIEWS)[: self._config.views].tolist()]
+        seen = [self._look(batch.img0[rows], batch.img1[rows], batch.t[rows], view) for view in views]
+        if self._frames:
+            lesson = torch.stack([frame for frame, _ in seen]).mean(dim=0)
+            batch = replace(batch, lesson=lesson)
+        if self._config.motion:
+            found = torch.stack([flow for _, flow in seen]).mean(dim=0)
+            flow = batch.flow.index_copy(0, unknown, found[unknown] if self._frames else found)
             batch = replace(batch, flow=flow, has_flow=torch.ones_like(batch.has_flow))
         return batch
 
-    def _frame(self, img0: Tensor, img1: Tensor, t: Tensor, view: "_View") -> Tensor:
+    def _look(self, img0: Tensor, img1: Tensor, t: Tensor, view: "_View") -> tuple[Tensor, Tensor]:
+        """Frames ``(B, 3, H, W)``, empty if none are learned, and flow ``(B, 4, H, W)``, as seen in a view."""
+        network = self._network
         with self._autocast():
-            frame = self._network(*view.of(img0, img1), view.time(t), self._num_levels).frame
-        return view.frame_back(frame)
-
-    def _flow(self, img0: Tensor, img1: Tensor, view: "_View") -> Tensor:
-        with self._autocast():
-            features = [self._network.encode(image, self._num_levels) for image in view.of(img0, img1)]
-            flow = torch.cat(self._network.estimate_motion(*features).full_resolution(), dim=1)
-        return view.flow_back(flow.float())
+            features0, features1 = (network.encode(image, self._num_levels) for image in view.of(img0, img1))
+            motion = network.estimate_motion(features0, features1)
+            frame = img0[:0]
+            if self._frames:
+                frame = network.synthesize(features0, features1, motion, view.time(t)).frame
+            flow = torch.cat(motion.full_resolution(), dim=1)
+        return view.frame_back(frame), view.flow_back(flow.float())
 
 
 class _View:
