@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from uprnet import UPRNet, __version__
 from uprnet.cli import main
@@ -126,6 +127,13 @@ def test_commands_of_training(here: Path):
     assert read_image(here / "s.png").pixels.shape[0] >= 48
     assert main(["widen", "small", "--to", "base", "-o", "w.safetensors"]) == 0
     assert load_model("w.safetensors").config == ModelConfig.from_size("base")
+    command = "average w.safetensors base --shares 3,1 --boxes encoder --half -o m.safetensors"
+    assert main(command.split()) == 0
+    wide, base, mean = (load_model(name).state_dict() for name in ("w.safetensors", "base", "m.safetensors"))
+    for name, weight in mean.items():
+        share = 0.75 if name.startswith("encoder") else 1.0
+        assert torch.allclose(weight, share * wide[name] + (1 - share) * base[name], rtol=1e-3, atol=1e-4), name
+    assert (here / "m.safetensors").stat().st_size < 0.6 * (here / "w.safetensors").stat().st_size
 
 
 def test_commands_of_evaluation(here: Path, capsys: pytest.CaptureFixture[str]):

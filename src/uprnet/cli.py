@@ -42,6 +42,7 @@ app.command(
 app.command("uprnet.training.commands:train", config=apply_recipe, help="Train a network as a recipe says.")
 app.command("uprnet.training.commands:synth", help="Show what the generator of synthetic motion makes.")
 app.command("uprnet.training.commands:widen", help="Make a larger network that computes the same frames.")
+app.command("uprnet.training.commands:average", help="Average the weights of several networks.")
 app.command("uprnet.evaluation.commands:benchmark", help="Measure quality: on data sets, or on your own videos.")
 app.command("uprnet.evaluation.commands:runtime", help="Time the network.")
 

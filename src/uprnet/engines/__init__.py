@@ -29,16 +29,13 @@ from torch import Tensor, nn
 from uprnet.engines.graph import Graph, describe
 from uprnet.errors import InvalidInputError, MissingDependencyError
 from uprnet.network.config import Engine
-from uprnet.network.model import UPRNet
+from uprnet.network.model import BOXES, UPRNet
 
 #: A box that an engine has built: from the box's inputs, a list that it may empty, to its outputs.
 Run = Callable[[list[Tensor]], list[Tensor]]
 
 #: What an engine needs to have installed.
 LIBRARIES = {"ncnn": ("ncnn",), "openvino": ("openvino",), "onnxruntime": ("onnxruntime", "onnx")}
-
-#: The attributes of `UPRNet` that an engine takes over.
-BOXES = ("encoder", "flow_estimator", "synthesis")
 
 
 def choose(

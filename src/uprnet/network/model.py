@@ -34,6 +34,9 @@ from uprnet.network.ops import blend, cost_volume, resize, splat_average, splat_
 #: Motion is estimated on a grid this many times coarser than its level.
 FLOW_STRIDE = 4
 
+#: The attributes of `UPRNet` that have weights.
+BOXES = ("encoder", "flow_estimator", "synthesis")
+
 
 class PyramidLevel(NamedTuple):
     """One level of one frame: the shrunk image and its features."""

@@ -1,4 +1,4 @@
-"""The commands that make weights: ``uprnet train``, ``uprnet synth``, ``uprnet widen``."""
+"""The commands that make weights: ``uprnet train``, ``uprnet synth``, ``uprnet widen``, ``uprnet average``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import logging
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from cyclopts import Parameter
 
 from uprnet.console import Output, Overwrite, stderr, stdout
+from uprnet.errors import InvalidInputError
 from uprnet.network.config import ModelConfig
+from uprnet.network.model import BOXES
 from uprnet.network.weights import load_model, read_metadata, save_model
+from uprnet.training.averaging import average as average_networks
 from uprnet.training.config import TrainingConfig
 from uprnet.training.loop import train as run_training
 from uprnet.training.sheets import save_synthetic_sheet
@@ -73,4 +77,34 @@ def widen(weights: str, *, to: str, output: Output, seed: int = 0, overwrite: Ov
     wide = widen_network(load_model(weights), ModelConfig.from_size(to), seed)
     known = {name: value for name, value in read_metadata(weights).items() if not name.startswith("uprnet.")}
     save_model(wide, output, known, overwrite=overwrite)
+    stdout.print(output)
+
+
+def average(
+    weights: Annotated[list[str], Parameter(negative="", json_list=False)],
+    *,
+    output: Output,
+    shares: str = "",
+    boxes: str = ",".join(BOXES),
+    half: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Average the weights of networks that were trained further from the same ones.
+
+    Args:
+        weights: small, base, or the paths of weights files; all of one size.
+        output: The .safetensors file to write.
+        shares: What each counts: 3,1. Equal if left out.
+        boxes: What is averaged; the rest is that of the first network.
+        half: Write 16 bit numbers: half the size.
+        overwrite: Replace a file that is there.
+    """
+    try:
+        parts = [float(share) for share in shares.split(",")] if shares else []
+    except ValueError:
+        raise InvalidInputError(f"--shares must be numbers with commas, such as 3,1, got {shares!r}") from None
+    mean = average_networks([load_model(name) for name in weights], parts, boxes.split(","))
+    first, *others = (read_metadata(name).items() for name in weights)
+    common = {key: value for key, value in first if all((key, value) in other for other in others)}
+    save_model(mean, output, common, dtype=torch.float16 if half else torch.float32, overwrite=overwrite)
     stdout.print(output)

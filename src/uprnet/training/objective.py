@@ -7,12 +7,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uprnet.errors import TrainingError
-from uprnet.network.model import Features, Motion, UPRNet
+from uprnet.network.model import BOXES, Features, Motion, UPRNet
 from uprnet.network.ops import cost_volume, resize
 from uprnet.training.losses import census, charbonnier, flow_error, laplacian, matching, psnr
 from uprnet.training.sample import Batch
 
-PARTS = ("encoder", "flow_estimator", "synthesis")
 FRAME_LOSSES = {"charbonnier": charbonnier, "census": census, "laplacian": laplacian, "psnr": psnr, "teacher": psnr}
 MATCHING_START = 10.0  # factor on the cost volume before the softmax; learned from there
 
@@ -32,7 +31,7 @@ class LossConfig:
         frame_decay: Weight of each level's frame relative to the finer one's; 0 looks at the finest alone.
         flow_decay: Weight of each level's flow and matching relative to the finer one's.
         flow_only: Train encoder and flow estimator alone, without synthesis: a third of the cost.
-        frozen: Parts of the network that stay as they are: ``encoder``, ``flow_estimator``, ``synthesis``.
+        frozen: Boxes of the network that stay as they are: ``encoder``, ``flow_estimator``, ``synthesis``.
     """
 
     charbonnier: float = 1.0
@@ -51,14 +50,14 @@ class LossConfig:
         for name, value in vars(self).items():
             if name != "frozen" and not value >= 0:
                 raise TrainingError(f"loss.{name} must be at least 0, got {value}")
-        if unknown := set(self.frozen).difference(PARTS):
-            raise TrainingError(f"loss.frozen may hold {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+        if unknown := set(self.frozen).difference(BOXES):
+            raise TrainingError(f"loss.frozen may hold {', '.join(BOXES)}, got {', '.join(sorted(unknown))}")
         if not (self.has_frames or self.has_flow):
             needed = "loss.flow or loss.matching" if self.flow_only else "a loss"
             raise TrainingError(f"nothing is trained: give {needed} a weight above 0")
-        for loss, parts in self._teaches.items():
-            if parts.issubset(self.frozen):
-                raise TrainingError(f"loss.{loss} has nothing to train: loss.frozen holds {', '.join(sorted(parts))}")
+        for loss, boxes in self._teaches.items():
+            if boxes.issubset(self.frozen):
+                raise TrainingError(f"loss.{loss} has nothing to train: loss.frozen holds {', '.join(sorted(boxes))}")
 
     @property
     def has_frames(self) -> bool:
@@ -72,14 +71,14 @@ class LossConfig:
 
     @property
     def _teaches(self) -> dict[str, frozenset[str]]:
-        """The parts of the network that each loss in use has a gradient for."""
-        frames = dict.fromkeys(FRAME_LOSSES if self.has_frames else (), frozenset(PARTS))
+        """The boxes that each loss in use has a gradient for."""
+        frames = dict.fromkeys(FRAME_LOSSES if self.has_frames else (), frozenset(BOXES))
         motion = {"flow": frozenset({"encoder", "flow_estimator"}), "matching": frozenset({"encoder"})}
-        return {loss: parts for loss, parts in {**frames, **motion}.items() if getattr(self, loss) > 0}
+        return {loss: boxes for loss, boxes in {**frames, **motion}.items() if getattr(self, loss) > 0}
 
     @property
     def trained(self) -> frozenset[str]:
-        """The parts of the network that are trained."""
+        """The boxes that are trained."""
         return frozenset().union(*self._teaches.values()).difference(self.frozen)
 
 
@@ -102,8 +101,8 @@ class Objective(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(MATCHING_START).log())
         # A process group waits for the gradient of every parameter: those without a part in the loss take none.
         self.log_sharpness.requires_grad_(config.matching > 0)
-        for part in PARTS:
-            getattr(model, part).requires_grad_(part in config.trained)
+        for box in BOXES:
+            getattr(model, box).requires_grad_(box in config.trained)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of each sample.
