@@ -31,8 +31,8 @@ class TeacherConfig:
 
     Args:
         weights: Weights of the teacher (a name or a file), of any size; empty for none.
-        motion: Learn its motion too, of the samples whose true motion nobody knows: what is learned of synthetic
-            motion then changes that of real clips only for the better.
+        motion: Learn its motion too, of the samples whose true motion nobody knows: it keeps that of real clips while
+            synthetic motion is learned.
         views: Views of a part of a batch, out of 16 and drawn anew for each, of which the teacher's mean is learned.
     """
 
