@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import skimage.metrics
 import torch
+import torch.nn.functional as F
 
 from uprnet.network.ops import cost_volume
 from uprnet.training.losses import census, charbonnier, flow_at_level, flow_error, laplacian, matching, psnr
@@ -79,6 +80,13 @@ def test_flow_error_is_the_mean_length_of_the_difference():
     assert found.tolist() == pytest.approx([0, 2.5], abs=2e-3)
 
 
+def test_flow_that_moves_every_pixel_right_has_no_error():
+    flow = torch.randn(1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    enlarged = F.interpolate(flow, scale_factor=16, mode="bilinear", align_corners=False)
+    assert flow_error(flow, 4 * enlarged, level=2).item() == pytest.approx(0, abs=2e-3)
+    assert flow_error(flow, 4 * enlarged.roll(2, dims=3), level=2).item() > 0.1
+
+
 def test_pixels_of_unknown_motion_count_for_nothing():
     flow = torch.zeros(1, 4, 8, 8, requires_grad=True)
     truth = torch.full((1, 4, 32, 32), torch.nan)
@@ -87,7 +95,7 @@ def test_pixels_of_unknown_motion_count_for_nothing():
     assert found.item() == pytest.approx(18**0.5 / 2, abs=2e-3)
     found.sum().backward()
     assert flow.grad.isfinite().all()
-    assert not flow.grad[:, :, 4:].any()
+    assert not flow.grad[:, :, 5:].any()  # the fifth row of cells reaches into what is known
     costs = torch.randn(1, 81, 8, 8, generator=torch.Generator().manual_seed(0))
     known = torch.where(truth.isfinite(), truth, 1000.0)
     assert matching(costs, truth, 0, torch.tensor(1.0)) == matching(costs, known, 0, torch.tensor(1.0))

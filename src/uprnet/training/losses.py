@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uprnet.network.model import FLOW_STRIDE
+from uprnet.network.ops import resize
 from uprnet.network.ops.cpu_kernels import NUM_DISPLACEMENTS, RADIUS, SIDE
 
 CHARBONNIER_EPSILON = 1e-6  # squared intensity (section 4.1 of the paper)
@@ -104,21 +105,23 @@ def psnr(img_t: Tensor, target: Tensor) -> Tensor:
 
 
 def flow_error(flow: Tensor, true_flow: Tensor, level: int) -> Tensor:
-    """End-point error of one level's flow, both directions, in pixels of that level.
+    """End-point error of one level's flow, both directions, at every pixel that it moves.
+
+    The flow is enlarged as the synthesis enlarges it: at edges, the flow of a cell that is then best is not that of
+    its middle.
 
     Args:
-        flow: Estimated flow of the level, ``(B, 4, h/4, w/4)``.
+        flow: Estimated flow of the level, ``(B, 4, h/4, w/4)``, in pixels of that level.
         true_flow: True flow at full resolution, ``(B, 4, H, W)``, full-resolution pixels; NaN where nobody knows it,
             which counts as no error.
         level: Which level ``flow`` is of.
 
     Returns:
-        ``(B,)``.
+        ``(B,)``, in pixels of that level.
     """
-    truth = flow_at_level(true_flow, level)
-    difference = torch.where(truth.isfinite(), flow - truth, 0)
-    squared = difference.square()
-    both = squared[:, 0::2] + squared[:, 1::2]  # (B, 2, h/4, w/4), one for each direction
+    difference = resize(flow, FLOW_STRIDE * 2**level) - true_flow / 2**level
+    squared = torch.where(true_flow.isfinite(), difference, 0).square()
+    both = squared[:, 0::2] + squared[:, 1::2]  # (B, 2, H, W), one for each direction
     error: Tensor = (both + CHARBONNIER_EPSILON).sqrt().flatten(1).mean(dim=1)
     return error
 
