@@ -17,7 +17,8 @@ from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.preparation import open_accelerator
 from uprnet.training.sample import Batch, collate
 from uprnet.training.synthetic import SyntheticConfig, SyntheticMotion
-from uprnet.training.teacher import VIEWS, TeacherConfig
+from uprnet.training.teacher import TeacherConfig
+from uprnet.training.views import VIEWS
 
 GRAPHED = TrainingConfig(compute=ComputeConfig(cuda_graphs=True))
 GPU = torch.device("cuda", 0)

@@ -91,12 +91,15 @@ def test_the_loss_falls(tiny):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
-@pytest.mark.parametrize(("workers", "threads", "teacher"), [(0, 1, ""), (1, 2, ""), (1, 2, "small")])
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers, threads, teacher):
+@pytest.mark.parametrize(
+    ("workers", "threads", "teacher", "echoes"),
+    [(0, 1, "", 1), (1, 2, "", 1), (1, 2, "small", 1), (1, 2, "small", 2)],  # 3 is amid two echoes
+)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(tiny, workers, threads, teacher, echoes):
     whole = tiny(compute=ComputeConfig(device="cpu", threads=threads))
     if teacher:
         whole = replace(whole, loss=replace(whole.loss, teacher=0.1), teacher=TeacherConfig(teacher, views=2))
-    whole = replace(whole, data=replace(whole.data, workers=workers))
+    whole = replace(whole, data=replace(whole.data, workers=workers, echoes=echoes))
     train(whole)
     broken = replace(whole, run=whole.run + "-broken")
     _stop_after(broken, 5)

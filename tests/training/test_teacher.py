@@ -13,7 +13,8 @@ from uprnet.training.mixture import DataConfig, TrainingStream
 from uprnet.training.objective import LossConfig, Objective
 from uprnet.training.sample import collate
 from uprnet.training.synthetic import SyntheticConfig
-from uprnet.training.teacher import VIEWS, Teacher, TeacherConfig, _View
+from uprnet.training.teacher import Teacher, TeacherConfig
+from uprnet.training.views import VIEWS, View
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,7 @@ def test_every_view_comes_back_as_the_frame_it_was(batch):
     teach = teacher(1)
     blend = (batch.img0 + batch.img1) / 2
     for view in range(VIEWS):
-        frame, _ = teach._look(batch.img0, batch.img1, batch.t, _View(view))
+        frame, _ = teach._look(batch.img0, batch.img1, batch.t, View(view))
         error = (frame - batch.target).square().mean()
         assert error < 0.5 * (blend - batch.target).square().mean(), view
 
@@ -62,7 +63,7 @@ def test_every_view_finds_the_same_motion(batch):
     """Each view's flow is near the true one: with a sign or an axis wrong it would be no better than none."""
     teach = teacher(1)
     for view in range(VIEWS):
-        _, flow = teach._look(batch.img0, batch.img1, batch.t, _View(view))
+        _, flow = teach._look(batch.img0, batch.img1, batch.t, View(view))
         assert (flow - batch.flow).abs().mean() < 0.5 * batch.flow.abs().mean(), view
 
 

@@ -38,6 +38,7 @@ from uprnet.training.sample import Batch, PackedBatch, collate
 from uprnet.training.schedule import average_decay, learning_rate
 from uprnet.training.side_by_side import SideBySide
 from uprnet.training.stop_signals import StopSignals
+from uprnet.training.supply import Supply
 from uprnet.training.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,8 @@ class _Run:
         self.counters = _Counters()
         torch.manual_seed(config.seed)
         optimizer = config.optimizer
-        self.stream = TrainingStream(config.data, config.seed, optimizer.steps * optimizer.batch_size)
+        self.rounds = -(-optimizer.steps // config.data.echoes)  # of new samples
+        self.stream = TrainingStream(config.data, config.seed, self.rounds * optimizer.batch_size)
         model = starting_model(config, self.stream)
         objective = Objective(model, config.loss, config.network.num_levels, config.compute.checkpointing)
         saved = folder.latest() if resume else None
@@ -153,7 +155,8 @@ class _Run:
         threads = torch.get_num_threads()
         can_split = is_alone and threads > 1 and not config.compute.compile
         self.side_by_side = SideBySide(self.wrapped, threads) if can_split else None
-        self.teacher = open_teacher(config, accelerator)
+        teacher, seed = open_teacher(config, accelerator), (config.seed, accelerator.process_index)
+        self.supply = Supply(accelerator.device, self.channels_last, teacher, config.data.echoes, seed)
         self.graphed = self._record() if config.compute.cuda_graphs else None
         if saved is not None:
             self._restore(saved)
@@ -206,7 +209,7 @@ class _Run:
         measured: dict[str, Tensor] = {}
         skipped = torch.zeros((), device=accelerator.device)
         for part in range(optimizer.accumulate):
-            batch = self._on_device(_next(batches))
+            batch = self.supply(step, part, batches)
             last = part == optimizer.accumulate - 1
             total, parts = self._differentiate(batch, last=last)
             for name, value in {"loss": total, **parts}.items():
@@ -224,11 +227,6 @@ class _Run:
         if finite:
             self._update_ema(step)
 
-    def _on_device(self, packed: PackedBatch) -> Batch:
-        """Bring samples to the device, and add what the teacher makes of them if there is one."""
-        batch = packed.unpack(self.accelerator.device, channels_last=self.channels_last)
-        return self.teacher(batch) if self.teacher is not None else batch
-
     def _differentiate(self, batch: Batch, *, last: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Add to the gradients, and return the losses; processes exchange gradients after the ``last`` part."""
         scale = 1 / self.config.optimizer.accumulate
@@ -242,7 +240,7 @@ class _Run:
     def _record(self) -> GraphedObjective:
         """Record the objective before the data loader has threads that use the GPU."""
         samples = collate([self.stream[index] for index in range(self.config.optimizer.batch_size)])
-        return GraphedObjective(self.objective, self._on_device(samples))
+        return GraphedObjective(self.objective, self.supply.prepare(samples))
 
     def _reduce(self, measured: dict[str, Tensor], skipped: Tensor) -> dict[str, float]:
         """Means over all processes; skipped samples are counted on the way, and one that stops stops all."""
@@ -345,7 +343,8 @@ class _Run:
     def _loader(self, first_step: int) -> DataLoader[Any]:
         optimizer, workers = self.config.optimizer, self.config.data.workers
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        positions = Positions(first_step, optimizer.steps, optimizer.batch_size, optimizer.accumulate, rank, processes)
+        first = first_step // self.config.data.echoes
+        positions = Positions(first, self.rounds, optimizer.batch_size, optimizer.accumulate, rank, processes)
         # Forked workers share the photos of this process; where that is not possible they are copied.
         can_fork = "fork" in multiprocessing.get_all_start_methods()
         return DataLoader(
@@ -359,16 +358,6 @@ class _Run:
             generator=torch.Generator(),  # the loader's own draws shall not move the run's random state
             multiprocessing_context="fork" if workers and can_fork else None,
         )
-
-
-def _next(batches: Iterator[PackedBatch]) -> PackedBatch:
-    """The next batch; a mistake that a worker found is said in one line, without the worker's traceback."""
-    try:
-        return next(batches)
-    except TrainingError as error:
-        raise TrainingError(
-            str(error).strip().splitlines()[-1].removeprefix("uprnet.errors.TrainingError: ")
-        ) from error
 
 
 def _write_text(path: Path, text: str) -> None:

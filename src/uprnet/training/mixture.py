@@ -32,6 +32,8 @@ class DataConfig:
     Args:
         crop: Side of the square that is cut, in pixels.
         workers: Processes that prepare samples, for each training process; 0 prepares them in the training process.
+        echoes: Steps that each sample is learned in, each time turned, mirrored or played backwards at random: for a
+            GPU that learns faster than the cores make samples. 1 takes each once, as it is.
         on_bad_sample: ``skip`` names, skips and counts an unreadable sample, ``stop`` ends the run.
         curriculum: Share of the run over which synthetic motion grows to its full size; 0 starts with it.
         augmentation: Variations of each sample.
@@ -44,6 +46,7 @@ class DataConfig:
 
     crop: int = 128
     workers: int = 1
+    echoes: int = 1
     on_bad_sample: str = "skip"
     curriculum: float = 0.0
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -54,7 +57,7 @@ class DataConfig:
     x4k: X4KConfig = field(default_factory=X4KConfig)
 
     def __post_init__(self) -> None:
-        check_limits("data", self, crop=1, workers=0)
+        check_limits("data", self, crop=1, workers=0, echoes=1)
         check_limits("data.augmentation", self.augmentation, padding=0)
         if self.augmentation.padding >= self.crop:
             raise TrainingError(

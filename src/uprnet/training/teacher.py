@@ -21,8 +21,7 @@ from uprnet.errors import TrainingError
 from uprnet.network.weights import load_model
 from uprnet.training.limits import check_limits
 from uprnet.training.sample import Batch
-
-VIEWS = 16  # four turns, mirrored or not, forwards or backwards
+from uprnet.training.views import VIEWS, View
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class TeacherConfig:
 
 class Teacher:
     """Makes the frames, and the motion, that shall be learned.
-
-    Views are drawn from torch's own random state, which checkpoints hold.
 
     Args:
         config: Who teaches.
@@ -82,11 +79,12 @@ class Teacher:
         self._frames = frames
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         """Return a batch with its lesson.
 
         Args:
             batch: Samples, square.
+            generator: What views are drawn with; None takes torch's own.
 
         Returns:
             The same, with the teacher's frames, and its motion where none was known, as far as these are learned.
@@ -95,7 +93,7 @@ class Teacher:
         rows = torch.arange(len(batch.t), device=batch.t.device) if self._frames else unknown
         if not len(rows):
             return batch
-        views = [_View(number) for number in torch.randperm(VIEWS)[: self._config.views].tolist()]
+        views = [View(number) for number in torch.randperm(VIEWS, generator=generator)[: self._config.views].tolist()]
         seen = [self._look(batch.img0[rows], batch.img1[rows], batch.t[rows], view) for view in views]
         if self._frames:
             lesson = torch.stack([frame for frame, _ in seen]).mean(dim=0)
@@ -106,44 +104,14 @@ class Teacher:
             batch = replace(batch, flow=flow, has_flow=torch.ones_like(batch.has_flow))
         return batch
 
-    def _look(self, img0: Tensor, img1: Tensor, t: Tensor, view: "_View") -> tuple[Tensor, Tensor]:
+    def _look(self, img0: Tensor, img1: Tensor, t: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Frames ``(B, 3, H, W)``, empty if none are learned, and flow ``(B, 4, H, W)``, as seen in a view."""
         network = self._network
         with self._autocast():
-            features0, features1 = (network.encode(image, self._num_levels) for image in view.of(img0, img1))
+            features0, features1 = (network.encode(image, self._num_levels) for image in view.pair(img0, img1))
             motion = network.estimate_motion(features0, features1)
             frame = img0[:0]
             if self._frames:
                 frame = network.synthesize(features0, features1, motion, view.time(t)).frame
             flow = torch.cat(motion.full_resolution(), dim=1)
         return view.frame_back(frame), view.flow_back(flow.float())
-
-
-class _View:
-    """One of the ways to look at two frames: turned, mirrored, played backwards."""
-
-    def __init__(self, number: int) -> None:
-        self._turns, self._is_mirrored, self._is_backwards = number % 4, number // 4 % 2, number // 8
-
-    def of(self, img0: Tensor, img1: Tensor) -> list[Tensor]:
-        """The two frames as they are seen."""
-        images = [img1, img0] if self._is_backwards else [img0, img1]
-        images = [torch.rot90(image, self._turns, (2, 3)) for image in images]
-        return [image.flip(3) for image in images] if self._is_mirrored else images
-
-    def time(self, t: Tensor) -> Tensor:
-        """The time at which the same frame lies."""
-        return 1 - t if self._is_backwards else t
-
-    def frame_back(self, frame: Tensor) -> Tensor:
-        """A frame ``(B, 3, H, W)`` that was made in this view, as it is without."""
-        return torch.rot90(frame.flip(3) if self._is_mirrored else frame, -self._turns, (2, 3))
-
-    def flow_back(self, flow: Tensor) -> Tensor:
-        """Motion ``(B, 4, H, W)`` that was found in this view, as it is without."""
-        if self._is_mirrored:
-            flow = flow.flip(3) * flow.new_tensor([-1, 1, -1, 1])[:, None, None]
-        for _ in range(self._turns):
-            dx01, dy01, dx10, dy10 = torch.rot90(flow, -1, (2, 3)).unbind(dim=1)
-            flow = torch.stack((-dy01, dx01, -dy10, dx10), dim=1)
-        return flow.roll(2, dims=1) if self._is_backwards else flow
