@@ -321,7 +321,6 @@ class _Run:
             "optimizer": self.adam.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {},
             "counters": vars(self.counters),
-            "random": torch.get_rng_state(),
         }
         self.folder.save(self.counters.step, state)
         self._save_weights("last.safetensors")
@@ -338,7 +337,6 @@ class _Run:
         if self.accelerator.scaler is not None and saved["scaler"]:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         self.counters = _Counters(**saved["counters"])
-        torch.set_rng_state(saved["random"])
 
     def _loader(self, first_step: int) -> DataLoader[Any]:
         optimizer, workers = self.config.optimizer, self.config.data.workers

@@ -51,7 +51,7 @@ class View:
         return torch.rot90(image.flip(3) if self._is_mirrored else image, -self._turns, (2, 3))
 
     def pair(self, img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
-        """Two frames as they are seen, in the order in which they are."""
+        """Two frames as they are seen, in the order in which they are played."""
         first, second = (img1, img0) if self._is_backwards else (img0, img1)
         return self.frame(first), self.frame(second)
 
