@@ -353,7 +353,6 @@ class _Run:
             prefetch_factor=4 if workers else None,
             pin_memory=self.accelerator.device.type == "cuda",
             worker_init_fn=prepare_worker,
-            generator=torch.Generator(),  # the loader's own draws shall not move the run's random state
             multiprocessing_context="fork" if workers and can_fork else None,
         )
 
