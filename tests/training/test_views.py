@@ -46,9 +46,9 @@ def test_the_flow_of_a_view_moves_its_frames_as_that_of_the_sample_does(batch, n
 def test_a_view_is_undone(batch, number):
     view = View(number)
     seen = view.batch(batch)
-    assert torch.equal(view.frame_back(seen.target), batch.target)
-    assert torch.equal(view.flow_back(seen.flow), batch.flow)
-    assert torch.allclose(view.time(seen.t), batch.t)
+    assert torch.equal(view.back.frame(seen.target), batch.target)
+    assert torch.equal(view.back.flow(seen.flow), batch.flow)
+    assert torch.allclose(view.back.time(seen.t), batch.t)
 
 
 def test_no_two_views_are_the_same(batch):

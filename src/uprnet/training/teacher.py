@@ -114,4 +114,4 @@ class Teacher:
             if self._frames:
                 frame = network.synthesize(features0, features1, motion, view.time(t)).frame
             flow = torch.cat(motion.full_resolution(), dim=1)
-        return view.frame_back(frame), view.flow_back(flow.float())
+        return view.back.frame(frame), view.back.flow(flow.float())

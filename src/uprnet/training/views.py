@@ -23,7 +23,7 @@ class View:
     Example:
         >>> view = View(1)
         >>> image = torch.rand(1, 3, 8, 8)
-        >>> bool((view.frame_back(view.frame(image)) == image).all())
+        >>> bool((view.back.frame(view.frame(image)) == image).all())
         True
     """
 
@@ -41,14 +41,15 @@ class View:
     def _is_backwards(self) -> bool:
         return self.number // 8 == 1
 
+    @property
+    def back(self) -> "View":
+        """The view in which what was made in this one is as it is without: a mirrored one is its own."""
+        return self if self._is_mirrored else View(self.number - self._turns + -self._turns % 4)
+
     def frame(self, image: Tensor) -> Tensor:
         """A frame as it is seen."""
         turned = torch.rot90(image, self._turns, (2, 3))
         return turned.flip(3) if self._is_mirrored else turned
-
-    def frame_back(self, image: Tensor) -> Tensor:
-        """A frame that was made in this view, as it is without."""
-        return torch.rot90(image.flip(3) if self._is_mirrored else image, -self._turns, (2, 3))
 
     def pair(self, img0: Tensor, img1: Tensor) -> tuple[Tensor, Tensor]:
         """Two frames as they are seen, in the order in which they are played."""
@@ -65,15 +66,7 @@ class View:
         for _ in range(self._turns):
             dx01, dy01, dx10, dy10 = torch.rot90(flow, 1, (2, 3)).unbind(dim=1)
             flow = torch.stack((dy01, -dx01, dy10, -dx10), dim=1)
-        return _mirrored(flow) if self._is_mirrored else flow
-
-    def flow_back(self, flow: Tensor) -> Tensor:
-        """Motion that was found in this view, as it is without."""
-        flow = _mirrored(flow) if self._is_mirrored else flow
-        for _ in range(self._turns):
-            dx01, dy01, dx10, dy10 = torch.rot90(flow, -1, (2, 3)).unbind(dim=1)
-            flow = torch.stack((-dy01, dx01, -dy10, dx10), dim=1)
-        return flow.roll(2, dims=1) if self._is_backwards else flow
+        return flow.flip(3) * flow.new_tensor([-1, 1, -1, 1])[:, None, None] if self._is_mirrored else flow
 
     def batch(self, batch: Batch) -> Batch:
         """Samples, square, as they are seen; laid out in memory as they were."""
@@ -81,7 +74,3 @@ class View:
         seen = {"img0": img0, "img1": img1, "target": self.frame(batch.target), "lesson": self.frame(batch.lesson)}
         laid_out = {name: torch.empty_like(getattr(batch, name)).copy_(image) for name, image in seen.items()}
         return replace(batch, t=self.time(batch.t), flow=self.flow(batch.flow), **laid_out)
-
-
-def _mirrored(flow: Tensor) -> Tensor:
-    return flow.flip(3) * flow.new_tensor([-1, 1, -1, 1])[:, None, None]
