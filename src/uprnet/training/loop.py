@@ -3,7 +3,6 @@
 import copy
 import logging
 import math
-import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -24,7 +23,7 @@ from uprnet.training.checkpoints import CheckpointFolder, only_process
 from uprnet.training.config import TrainingConfig, write_recipe
 from uprnet.training.cuda_graphs import GraphedObjective, check_graphs
 from uprnet.training.journal import Journal
-from uprnet.training.mixture import Positions, TrainingStream, prepare_worker
+from uprnet.training.mixture import Positions, TrainingStream, open_loader
 from uprnet.training.objective import Objective
 from uprnet.training.preparation import (
     check_batch,
@@ -339,22 +338,11 @@ class _Run:
         self.counters = _Counters(**saved["counters"])
 
     def _loader(self, first_step: int) -> DataLoader[Any]:
-        optimizer, workers = self.config.optimizer, self.config.data.workers
+        optimizer = self.config.optimizer
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         first = first_step // self.config.data.echoes
         positions = Positions(first, self.rounds, optimizer.batch_size, optimizer.accumulate, rank, processes)
-        # Forked workers share the photos of this process; where that is not possible they are copied.
-        can_fork = "fork" in multiprocessing.get_all_start_methods()
-        return DataLoader(
-            self.stream,
-            batch_sampler=positions,
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=prepare_worker,
-            multiprocessing_context="fork" if workers and can_fork else None,
-        )
+        return open_loader(self.stream, positions, self.config.data.workers, self.accelerator.device.type == "cuda")
 
 
 def _write_text(path: Path, text: str) -> None:

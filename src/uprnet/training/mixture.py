@@ -1,20 +1,21 @@
 """All sources of a run, mixed by weight, as one deterministic stream of samples."""
 
 import logging
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from uprnet.errors import MediaError, TrainingError
 from uprnet.network.allocator import reuse_freed_memory
 from uprnet.training.augmentation import AugmentationConfig, augment
 from uprnet.training.limits import check_limits
-from uprnet.training.sample import Sample
+from uprnet.training.sample import Sample, collate
 from uprnet.training.synthetic import SyntheticConfig, SyntheticMotion
 from uprnet.training.trees import X4K, SeptupletConfig, Septuplets, TripletConfig, Triplets, X4KConfig
 from uprnet.training.videos import VideoConfig, VideoFolder
@@ -189,6 +190,32 @@ class Positions(Sampler[list[int]]):
                 yield list(range(first, first + size))
 
 
+def open_loader(stream: TrainingStream, positions: Positions, workers: int, pin_memory: bool) -> DataLoader[Any]:
+    """Prepare the samples of a run ahead.
+
+    Args:
+        stream: The samples.
+        positions: Which of them, and in which order.
+        workers: Processes that prepare them; 0 prepares them when they are asked for.
+        pin_memory: Leave them where a GPU reads fast.
+
+    Returns:
+        The batches, as `PackedBatch`.
+    """
+    # Forked workers share the photos of this process; where that is not possible they are copied.
+    can_fork = "fork" in multiprocessing.get_all_start_methods()
+    return DataLoader(
+        stream,
+        batch_sampler=positions,
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        multiprocessing_context="fork" if workers and can_fork else None,
+    )
+
+
 def motion_scale(progress: float, curriculum: float) -> float:
     """Factor on synthetic motion at a point of the run: grows linearly, then stays 1.
 
@@ -204,7 +231,7 @@ def motion_scale(progress: float, curriculum: float) -> float:
     return min(1.0, START_MOTION + (1 - START_MOTION) * progress / curriculum)
 
 
-def prepare_worker(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     """Keep a data worker to one thread and the memory that it has, and out of the way of Ctrl-C.
 
     The cores belong to the network; and signals that reach a whole group of processes must not end the workers
